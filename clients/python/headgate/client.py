@@ -1,0 +1,260 @@
+"""The gRPC client: a `ChatCore` whose other half runs somewhere else.
+
+::
+
+    async with headgate.Client("127.0.0.1:50051", api_key="...") as client:
+        answer = await client.chat_complete(request, timeout=30)
+        async with client.chat_stream(request) as events:
+            async for event in events: ...
+
+Owns one channel, made at first use and inside the running event loop (a channel must not cross a
+fork, nor change loops). Knows nothing of REST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from headgate import metadata
+from headgate.core import CallContext, EventStream
+from headgate.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    UpstreamProtocol,
+    from_rpc_error,
+)
+from headgate.v1 import (
+    chat_pb2,
+    chat_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+# grpc.health.v1 in bytes, so that the base install needs no package for two of them: the request
+# names no service, and field 1 of the answer is 1 for SERVING.
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+_READY_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS towards the core, all PEM. Default: the system's roots, no client certificate.
+
+    Attributes:
+        root_certificates: whom to trust.
+        private_key, certificate_chain: who we are, for mTLS; both or neither.
+        server_name: the name in the server's certificate, where it differs from the target's.
+    """
+
+    root_certificates: bytes | None = None
+    private_key: bytes | None = None
+    certificate_chain: bytes | None = None
+    server_name: str | None = None
+
+
+class Client:
+    """Calls a Headgate core over gRPC.
+
+    Args:
+        target: ``HOST:PORT``, ``unix:/path``, ``dns:///name:port``. Several addresses behind one
+            name are used in turn.
+        api_key: sent as ``authorization: Bearer``, unless the call's context has its own key.
+        tls: TLS options; None means plaintext.
+        timeout: the default deadline of a call in seconds; None means none.
+        max_message_bytes: the largest message either way, 64 MiB like the server's default.
+        keepalive_seconds: how often to ping a connection that has calls under way, so that a dead
+            peer is noticed.
+        options: further gRPC channel options.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        api_key: str | None = None,
+        tls: Tls | None = None,
+        timeout: float | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        keepalive_seconds: float = 30.0,
+        options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        self._target = target
+        self._api_key = api_key
+        self._tls = tls
+        self._timeout = timeout
+        self._options: list[tuple[str, str | int]] = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.keepalive_time_ms", int(keepalive_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.lb_policy_name", "round_robin"),
+            *options,
+        ]
+        if tls and tls.server_name:
+            self._options.append(("grpc.ssl_target_name_override", tls.server_name))
+        self._channel: grpc.aio.Channel | None = None
+        # The stubs are typed for both flavours of channel; ours is always the async one.
+        self._chat: Any = None
+        self._models: Any = None
+
+    def __repr__(self) -> str:
+        return f"headgate.Client({self._target!r})"
+
+    async def chat_complete(
+        self,
+        request: chat_pb2.ChatRequest,
+        context: CallContext | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - becomes the RPC's deadline
+    ) -> chat_pb2.ChatResponse:
+        """Runs a completion and returns it whole. Raises `GatewayError`."""
+        context = self._context(context, timeout)
+        stub, sent, left = self._prepare(context)
+        return cast(
+            chat_pb2.ChatResponse,
+            await _typed(stub.ChatComplete(request, metadata=sent, timeout=left), context),
+        )
+
+    def chat_stream(
+        self,
+        request: chat_pb2.ChatRequest,
+        context: CallContext | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> EventStream:
+        """Runs a completion and returns its events as they arrive. They raise `GatewayError`."""
+        return EventStream(self._events(request, self._context(context, timeout)))
+
+    async def list_models(
+        self,
+        request: model_service_pb2.ListModelsRequest | None = None,
+        context: CallContext | None = None,
+    ) -> model_service_pb2.ListModelsResponse:
+        """Lists the models that the caller may use, one page."""
+        context = self._context(context, None)
+        _, sent, left = self._prepare(context)
+        call = self._models.ListModels(
+            request or model_service_pb2.ListModelsRequest(), metadata=sent, timeout=left
+        )
+        return cast(model_service_pb2.ListModelsResponse, await _typed(call, context))
+
+    async def get_model(
+        self,
+        request: model_service_pb2.GetModelRequest,
+        context: CallContext | None = None,
+    ) -> model_service_pb2.Model:
+        """Returns one model."""
+        context = self._context(context, None)
+        _, sent, left = self._prepare(context)
+        call = self._models.GetModel(request, metadata=sent, timeout=left)
+        return cast(model_service_pb2.Model, await _typed(call, context))
+
+    async def ready(self) -> bool:
+        """Whether the core says that it is serving (grpc.health.v1)."""
+        check: Any = self._connect().unary_unary(_HEALTH_CHECK)
+        try:
+            answer = await check(b"", timeout=_READY_TIMEOUT_SECONDS)
+        except grpc.RpcError:
+            return False
+        return bytes(answer) == _SERVING
+
+    async def close(self) -> None:
+        """Closes the channel; calls under way are cancelled."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            self._chat = self._models = None
+            await channel.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _events(
+        self, request: chat_pb2.ChatRequest, context: CallContext
+    ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
+        stub, sent, left = self._prepare(context)
+        call = stub.ChatStream(request, metadata=sent, timeout=left)
+        completed = False
+        try:
+            async for event in call:
+                completed = event.HasField("completed")
+                yield [event]
+        except grpc.RpcError as error:
+            raise _decoded(error, context) from error
+        finally:
+            call.cancel()
+        if not completed:
+            raise UpstreamProtocol("the core's stream ended before it was complete")
+
+    def _context(self, context: CallContext | None, timeout: float | None) -> CallContext:
+        if context is not None:
+            return context
+        seconds = self._timeout if timeout is None else timeout
+        return CallContext() if seconds is None else CallContext.with_timeout(seconds)
+
+    def _prepare(self, context: CallContext) -> tuple[Any, list[tuple[str, str]], float | None]:
+        """The stub, the metadata to send, and the seconds left."""
+        left = context.remaining()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded("the deadline passed before the call began")
+        sent = [(metadata.REQUEST_ID, context.request_id)]
+        key = context.bearer if context.bearer is not None else self._api_key
+        if key:
+            sent.append((metadata.AUTHORIZATION, f"Bearer {key}"))
+        if context.traceparent:
+            sent.append((metadata.TRACEPARENT, context.traceparent))
+        if context.tracestate:
+            sent.append((metadata.TRACESTATE, context.tracestate))
+        self._connect()
+        return self._chat, sent, left
+
+    def _connect(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            if self._tls is None:
+                channel = grpc.aio.insecure_channel(self._target, options=self._options)
+            else:
+                credentials = grpc.ssl_channel_credentials(
+                    self._tls.root_certificates,
+                    self._tls.private_key,
+                    self._tls.certificate_chain,
+                )
+                channel = grpc.aio.secure_channel(self._target, credentials, options=self._options)
+            self._channel = channel
+            self._chat = chat_service_pb2_grpc.ChatServiceStub(channel)
+            self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+        return self._channel
+
+
+async def _typed(call: Any, context: CallContext) -> object:
+    """Awaits a unary call and raises its failure as a GatewayError."""
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise _decoded(error, context) from error
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
+def _decoded(error: grpc.RpcError, context: CallContext) -> GatewayError:
+    decoded = from_rpc_error(error)
+    decoded.request_id = decoded.request_id or context.request_id
+    return decoded

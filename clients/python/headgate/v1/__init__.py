@@ -1,0 +1,1 @@
+"""Generated from proto/headgate/v1; never edited. Regenerate with `make gen`."""

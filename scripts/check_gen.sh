@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Proves that the committed stubs are what scripts/gen_protos.sh makes of proto/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+scripts/gen_protos.sh "$fresh"
+for file in $(cd "$fresh" && find . -type f) $(cd clients/python && find . -path '*/v1/*_pb2*' -type f -name '*.py*' ! -name '*.pyc'); do
+  if ! cmp -s "$fresh/$file" "clients/python/$file"; then
+    echo "stale stub: clients/python/${file#./} (run: make gen)" >&2
+    exit 1
+  fi
+done
+echo "stubs are fresh"
