@@ -1,0 +1,5 @@
+"""Runs the command: ``python -m headgate.cli``."""
+
+from headgate.cli import main
+
+main()

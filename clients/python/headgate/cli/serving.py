@@ -1,0 +1,233 @@
+"""`serve`, `core` and `facade`: the composition roots, and the life of the process.
+
+The one place where server and facade meet. Order of a start: listen, load local models, tell. Order of an
+end (SIGTERM, SIGINT): say NOT_SERVING, take nothing new, let running calls end within `drain`, close. A
+second signal ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headgate.cli import workers
+
+if TYPE_CHECKING:
+    from headgate_facade.settings import FacadeSettings
+    from headgate_server.config import Config
+    from headgate_server.local import LocalModelOptions
+
+    from headgate.client import Tls
+
+Options = Mapping[str, object]
+Stop = Callable[[float], Awaitable[None]]
+
+
+def serve(path: Path | None, options: Options, *, processes: int, offline: bool) -> None:
+    """Both halves in one process, or in each of several."""
+    config = _configuration(path, options)
+    addresses = {"grpc": config.listen.grpc, "rest": config.listen.rest}
+    root = _serve(config, addresses, natural_homes=path is None, offline=offline)
+    _run_in(processes, root, config, addresses, offline=offline)
+
+
+def serve_core(path: Path | None, options: Options, *, processes: int, offline: bool) -> None:
+    """The gRPC core."""
+    config = _configuration(path, options)
+    addresses = {"grpc": config.listen.grpc}
+    root = _serve(config, addresses, natural_homes=path is None, offline=offline)
+    _run_in(processes, root, config, addresses, offline=offline)
+
+
+def serve_facade(
+    path: Path | None, options: Options, core: str, *, processes: int, tls: Tls | None
+) -> None:
+    """The REST front doors, in front of a core elsewhere."""
+    from headgate.cli.loading import facade_configuration
+
+    config = _or_exit(lambda: facade_configuration(path, options))
+    _log_to_stderr(config)
+    addresses = {"rest": config.listen.rest}
+    root = _serve_facade(config, addresses, core, tls)
+    _run_in(processes, root, config, addresses, offline=True)
+
+
+def _configuration(path: Path | None, options: Options) -> Config:
+    from headgate.cli.loading import configuration
+
+    config = _or_exit(lambda: configuration(path, options))
+    _log_to_stderr(config)
+    return config
+
+
+def _or_exit(load: Callable[[], Config]) -> Config:
+    from headgate_server.config import ConfigError
+
+    try:
+        return load()
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+async def _serve(
+    config: Config, addresses: dict[str, str], *, natural_homes: bool, offline: bool
+) -> None:
+    from headgate_server.app import App
+    from headgate_server.grpc_server import GrpcServer, TlsFiles
+
+    from headgate.cli.local_weights import local_model_options
+
+    worker = workers.inherited()
+    addresses = {**addresses, **(worker.addresses if worker else {})}
+    endpoints = worker.local_endpoints if worker else {}
+    local: dict[str, LocalModelOptions] = {}
+    if worker is None:
+        local = await local_model_options(config, offline=offline)
+    files = config.listen.tls
+    async with App(
+        config, local_options=local, local_endpoints=endpoints, natural_homes=natural_homes
+    ) as app:
+        stops: list[Stop] = []
+        grpc = GrpcServer(
+            app.core,
+            addresses["grpc"],
+            max_message_bytes=config.limits.message_bytes,
+            tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file) if files else None,
+            reuse_port=worker is not None,
+        )
+        addresses["grpc"] = await _listen(grpc.start())
+        stops.append(grpc.stop)
+        if "rest" in addresses:
+            from headgate_facade.app import create_app
+
+            rest = create_app(app.core, _facade_settings(config))
+            stop, addresses["rest"] = await _start_rest(rest, addresses["rest"], config)
+            stops.append(stop)
+        await _load_local_models(app)
+        await _until_stopped(config, addresses, app.core.drain, stops)
+
+
+async def _serve_facade(
+    config: Config, addresses: dict[str, str], core: str, tls: Tls | None
+) -> None:
+    from headgate_facade.app import create_app
+
+    from headgate.client import Client
+
+    worker = workers.inherited()
+    addresses = {**addresses, **(worker.addresses if worker else {})}
+    async with Client(core, tls=tls, max_message_bytes=config.limits.message_bytes) as client:
+        app = create_app(client, _facade_settings(config))
+        stop, addresses["rest"] = await _start_rest(app, addresses["rest"], config)
+        await _until_stopped(config, addresses, lambda: None, [stop])
+
+
+async def _start_rest(app: Any, address: str, config: Config) -> tuple[Stop, str]:
+    from headgate_facade.rest_server import RestServer, TlsFiles
+
+    files = config.listen.tls
+    server = RestServer(
+        app,
+        address,
+        tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file) if files else None,
+        reuse_port=workers.inherited() is not None,
+    )
+    return server.stop, await _listen(server.start())
+
+
+async def _listen(start: Coroutine[Any, Any, str]) -> str:
+    try:
+        return await start
+    except OSError as error:
+        sys.exit(f"cannot listen: {error}. Is another gateway running? Choose another address.")
+
+
+async def _load_local_models(app: Any) -> None:
+    from headgate_server.local import LocalModelError
+
+    if not app.local_models:
+        return
+    from headgate.cli.banner import loading
+
+    try:
+        with loading(app.local_models):
+            await app.start_local_models()
+    except LocalModelError as error:
+        # The rest of the gateway is worth having; calls to this model get 503 with the reason.
+        logging.getLogger("headgate").error("the local model does not run: %s", error)
+
+
+async def _until_stopped(
+    config: Config, addresses: dict[str, str], drain: Callable[[], None], stops: list[Stop]
+) -> None:
+    from headgate.cli.banner import print_banner
+
+    loop = asyncio.get_running_loop()
+    signalled: asyncio.Future[None] = loop.create_future()
+
+    def on_signal() -> None:
+        if signalled.done():
+            os._exit(130)
+        signalled.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    # What lives until now lives forever: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    if not workers.report_ready():
+        print_banner(config, addresses)
+    await signalled
+    drain()
+    await asyncio.gather(*(stop(config.drain) for stop in stops))
+
+
+def _facade_settings(config: Config) -> FacadeSettings:
+    from headgate_facade.settings import FacadeSettings
+
+    cors = config.facade.cors
+    return FacadeSettings(
+        body_limit=config.facade.body_limit,
+        ping_interval=config.facade.ping_interval,
+        reasoning_in_unary=config.facade.reasoning_in_unary,
+        cors_origins=cors.origins if cors else (),
+        cors_allow_credentials=cors.allow_credentials if cors else False,
+    )
+
+
+def _run_in(
+    processes: int,
+    root: Coroutine[Any, Any, None],
+    config: Config,
+    addresses: dict[str, str],
+    *,
+    offline: bool,
+) -> None:
+    """Runs a composition root here, or a supervisor of several processes that each run it."""
+    if processes > 1 and workers.inherited() is None:
+        root.close()
+        root = workers.supervise(processes, config, addresses, offline=offline)
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(root)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _log_to_stderr(config: Config) -> None:
+    from headgate.cli.logs import configure
+
+    configure(config.log.level, config.log.format)

@@ -1,0 +1,1 @@
+"""The REST front doors: dialects in front of a `headgate.ChatCore`, and nothing of the core itself."""

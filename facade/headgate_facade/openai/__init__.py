@@ -1,0 +1,1 @@
+"""The OpenAI front door: Chat Completions in and out."""

@@ -1,0 +1,1 @@
+"""The core: everything between an authenticated ChatRequest and an upstream socket."""

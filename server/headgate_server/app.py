@@ -1,0 +1,155 @@
+"""The server's composition root: a configuration in, a running core out.
+
+Owns the wiring and the lifetimes: providers with their connections, embedded models, the core. Nothing
+else constructs these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+from headgate.errors import Overloaded, UpstreamUnavailable
+
+from headgate_server.auth import authenticator
+from headgate_server.config import Config
+from headgate_server.config import Provider as ProviderSettings
+from headgate_server.core import Core
+from headgate_server.execute import Executor
+from headgate_server.local import LocalModel, LocalModelOptions, State
+from headgate_server.providers import dialect_of, vendor_of
+from headgate_server.providers.base import Endpoint
+from headgate_server.providers.runtime import Provider
+from headgate_server.routing import Router
+from headgate_server.settlement import Hook, log_settlement
+from headgate_server.upstream import Timeouts, Upstream
+
+
+class App:
+    """A core and all that it runs on. An async context manager: leaving it closes everything.
+
+    Args:
+        config: validated.
+        local_options: how to run each provider of kind local, by name.
+        local_endpoints: (base URL, key) of local models that another process runs.
+        natural_homes: see `Router`.
+        hooks: further settlement hooks, behind the access log.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        local_options: Mapping[str, LocalModelOptions] | None = None,
+        local_endpoints: Mapping[str, tuple[str, str]] | None = None,
+        natural_homes: bool = False,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        self.local_models = {
+            name: LocalModel(options) for name, options in (local_options or {}).items()
+        }
+        self._local_endpoints = dict(local_endpoints or {})
+        self._upstreams: list[Upstream] = []
+        providers = {
+            name: self._provider(name, settings, config)
+            for name, settings in config.providers.items()
+        }
+        self.core = Core(
+            authenticator(config.auth),
+            Router(config, providers, natural_homes=natural_homes),
+            Executor(providers),
+            [log_settlement, *hooks],
+        )
+
+    async def start_local_models(self) -> None:
+        """Loads the embedded models; returns when all are ready. Raises `LocalModelError`."""
+        await asyncio.gather(*(model.start() for model in self.local_models.values()))
+
+    async def __aenter__(self) -> App:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for upstream in self._upstreams:
+            await upstream.close()
+        for model in self.local_models.values():
+            await model.stop()
+
+    def _local_endpoint(self, name: str) -> Callable[[], Endpoint]:
+        if name in self._local_endpoints:
+            elsewhere = _bearer(*self._local_endpoints[name])
+            return lambda: elsewhere
+        model = self.local_models.get(name)
+
+        def endpoint() -> Endpoint:
+            found = model.endpoint() if model is not None else None
+            if found is not None:
+                return _bearer(found.base_url, found.api_key)
+            if model is None or model.state is State.FAILED:
+                raise UpstreamUnavailable(f"the local model of provider {name!r} does not run")
+            doing = "restarting" if model.state is State.RESTARTING else "loading"
+            raise Overloaded(f"the local model of provider {name!r} is {doing}", retry_after=1.0)
+
+        return endpoint
+
+    def _provider(self, name: str, settings: ProviderSettings, config: Config) -> Provider:
+        vendor = vendor_of(settings.kind, settings.base_url)
+        upstream = Upstream(
+            name, _timeouts(settings, config), max_body_bytes=config.limits.upstream_response_bytes
+        )
+        self._upstreams.append(upstream)
+        secrets = [value.get_secret_value() for value in settings.headers.values()]
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        endpoint: Callable[[], Endpoint]
+        if settings.kind == "local":
+            endpoint = self._local_endpoint(name)
+        else:
+            headers = {"content-type": "application/json"}
+            if key:
+                secrets.append(key)
+                if vendor.auth == "api-key":
+                    headers["api-key"] = key
+                else:
+                    headers["authorization"] = f"Bearer {key}"
+            if settings.organization:
+                headers["openai-organization"] = settings.organization
+            if settings.project:
+                headers["openai-project"] = settings.project
+            for header, value in settings.headers.items():
+                headers[header.lower()] = value.get_secret_value()
+            fixed = Endpoint(settings.base_url or vendor.base_url or "", headers)
+
+            def endpoint() -> Endpoint:
+                return fixed
+
+        return Provider(
+            name=name,
+            kind=settings.kind,
+            vendor=vendor,
+            dialect=dialect_of(settings.kind, config.limits.sse_line_bytes),
+            upstream=upstream,
+            endpoint=endpoint,
+            always_stream=settings.kind == "local",
+            api_version=settings.api_version,
+            secrets=tuple(secrets),
+        )
+
+
+def _bearer(base_url: str, key: str) -> Endpoint:
+    return Endpoint(
+        base_url, {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    )
+
+
+def _timeouts(settings: ProviderSettings, config: Config) -> Timeouts:
+    own = settings.timeouts
+    values = {
+        field: (getattr(own, field) if own is not None else None) or getattr(config.timeouts, field)
+        for field in ("connect", "first_byte", "idle", "total")
+    }
+    return Timeouts(**values)

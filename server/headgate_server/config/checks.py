@@ -1,0 +1,216 @@
+"""What must hold between parts of the configuration, and what this build of the gateway can do.
+
+Works on the parts that are valid by themselves, so that one run reports everything. Must not know
+vendors, dialects or strategies: what is available is passed in.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from headgate_server.config.fields import Strategy
+from headgate_server.config.model import Auth, Facade, Listen, ModelRoute, Provider
+from headgate_server.config.problems import Path, did_you_mean, listing
+from headgate_server.config.values import TcpAddress, parse_address
+
+_MIN_KEY_LENGTH = 8
+_CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+
+
+@dataclass(frozen=True, slots=True)
+class KindInfo:
+    """What the configuration needs to know about one kind of provider."""
+
+    needs_base_url: bool = False
+    needs_api_key: bool = False
+    available: bool = True
+    api_key_env: str | None = None
+    """The environment variable in which people usually keep its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The sections to compare; None stands for what is declared but broken in itself."""
+
+    listen: Listen | None
+    auth: Auth | None
+    facade: Facade | None
+    providers: Mapping[str, Provider | None] | None
+    models: Mapping[str, ModelRoute | None] | None
+    targets: Sequence[tuple[Path, str]]
+    """Every provider that a target names, also in models that are broken otherwise."""
+    fallbacks: Sequence[tuple[Path, str]]
+    """Every model that a fallback names, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong at a path; the reporter puts what the file says there for ``{found}``."""
+
+    path: Path
+    message: str
+
+
+def check(
+    parts: Parts, kinds: Mapping[str, KindInfo] | None, strategies: Collection[str] | None
+) -> Iterator[Finding]:
+    """Find everything that is wrong between the parts."""
+    yield from _listeners(parts)
+    yield from _keys(parts.auth)
+    yield from _cors(parts.facade)
+    for name, provider in (parts.providers or {}).items():
+        if provider is not None and kinds is not None:
+            yield from _provider(("providers", name), provider, kinds)
+    for name, route in (parts.models or {}).items():
+        if route is not None:
+            yield from _route(name, route, strategies)
+    yield from _references(parts)
+
+
+def _listeners(parts: Parts) -> Iterator[Finding]:
+    listen, auth = parts.listen, parts.auth
+    if listen is None:
+        return
+    if listen.grpc == listen.rest and not listen.grpc.endswith(":0"):
+        yield Finding(
+            ("listen", "rest"), "the same address as listen.grpc; give each its own port or path"
+        )
+    if auth is None:
+        return
+    if auth.mode == "mtls" and (listen.tls is None or listen.tls.client_ca_file is None):
+        yield Finding(
+            ("auth", "mode"),
+            "mtls needs listen.tls with cert_file, key_file and client_ca_file; add them",
+        )
+    if auth.mode != "none" or auth.insecure:
+        return
+    for name, text in (("grpc", listen.grpc), ("rest", listen.rest)):
+        address = parse_address(text)
+        if isinstance(address, TcpAddress) and not address.is_loopback:
+            yield Finding(
+                ("listen", name),
+                "other machines can reach {found}, but auth.mode is none: set auth.mode to "
+                "keys or mtls, listen on 127.0.0.1, or set auth.insecure: true "
+                "(HEADGATE_INSECURE=true, --insecure)",
+            )
+
+
+def _keys(auth: Auth | None) -> Iterator[Finding]:
+    if auth is None:
+        return
+    if auth.keys and auth.mode != "keys":
+        yield Finding(
+            ("auth", "keys"),
+            f"keys have no effect with mode {auth.mode}; set auth.mode: keys, or remove them",
+        )
+    if auth.clients and auth.mode != "mtls":
+        yield Finding(
+            ("auth", "clients"),
+            f"clients have no effect with mode {auth.mode}; set auth.mode: mtls, or remove them",
+        )
+    if auth.mode == "keys" and not auth.keys:
+        yield Finding(("auth", "keys"), "mode keys needs at least one key: [{name: ..., key: ...}]")
+    names: dict[str, int] = {}
+    secrets: dict[str, int] = {}
+    for index, key in enumerate(auth.keys):
+        at: Path = ("auth", "keys", index)
+        secret = key.key.get_secret_value()
+        if (first := names.setdefault(key.name, index)) != index:
+            yield Finding((*at, "name"), f"the same name as auth.keys[{first}]; give each its own")
+        if (first := secrets.setdefault(secret, index)) != index:
+            yield Finding((*at, "key"), f"the same key as auth.keys[{first}]; give each its own")
+        if len(secret) < _MIN_KEY_LENGTH:
+            yield Finding(
+                (*at, "key"),
+                f"expected a key of at least {_MIN_KEY_LENGTH} characters; found {len(secret)}",
+            )
+        if not key.models:
+            yield Finding((*at, "models"), 'an empty list allows no model; write ["*"] for all')
+    for index, client in enumerate(auth.clients):
+        if not client.models:
+            at = ("auth", "clients", index, "models")
+            yield Finding(at, 'an empty list allows no model; write ["*"] for all')
+
+
+def _cors(facade: Facade | None) -> Iterator[Finding]:
+    cors = facade.cors if facade is not None else None
+    if cors is not None and cors.allow_credentials and "*" in cors.origins:
+        yield Finding(
+            ("facade", "cors", "origins"),
+            'browsers refuse "*" together with allow_credentials: true; list the origins',
+        )
+
+
+def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> Iterator[Finding]:
+    kind = kinds.get(provider.kind)
+    usable = sorted(name for name, info in kinds.items() if info.available)
+    if kind is None:
+        hint = did_you_mean(provider.kind, kinds)
+        message = "unknown provider kind {found};" + f"{hint} expected one of {listing(usable)}"
+        yield Finding((*at, "kind"), message)
+        return
+    if not kind.available:
+        message = (
+            "the provider kind {found} is planned but not available in this version; "
+            f"available: {listing(usable)}"
+        )
+        yield Finding((*at, "kind"), message)
+        return
+    if kind.needs_base_url and provider.base_url is None:
+        yield Finding(
+            (*at, "base_url"), f"kind {provider.kind} needs a base_url: the address of its API"
+        )
+    # A base_url that the kind does not ask for means another server, which may need no key.
+    elsewhere = provider.base_url is not None and not kind.needs_base_url
+    has_key = provider.api_key is not None or any(
+        name.lower() in _CREDENTIAL_HEADERS for name in provider.headers
+    )
+    if kind.needs_api_key and not has_key and not elsewhere:
+        usual = kind.api_key_env or "YOUR_API_KEY"
+        yield Finding(
+            (*at, "api_key"),
+            f'kind {provider.kind} needs an api_key; usually api_key: "${{{usual}}}"',
+        )
+    if provider.kind != "local" and provider.options is not None:
+        yield Finding((*at, "options"), "options belong to kind local only; remove them")
+    if provider.kind == "local":
+        remote = provider.model_fields_set - {"kind", "options", "timeouts"}
+        for name in sorted(remote):
+            if getattr(provider, name):
+                message = f"kind local runs in this process, so {name} has no effect; remove it"
+                yield Finding((*at, name), message)
+
+
+def _route(name: str, route: ModelRoute, strategies: Collection[str] | None) -> Iterator[Finding]:
+    at: Path = ("models", name)
+    if strategies is not None and route.strategy not in strategies:
+        usable = [s for s in get_args(Strategy) if s in strategies]
+        message = (
+            "the strategy {found} is planned but not available in this version; "
+            f"available: {listing(usable)}"
+        )
+        yield Finding((*at, "strategy"), message)
+    if route.targets and not any(target.weight > 0 for target in route.targets):
+        yield Finding((*at, "targets"), "every weight is 0; at least one must be above 0")
+    for index, fallback in enumerate(route.fallbacks):
+        if fallback == name:
+            yield Finding(
+                (*at, "fallbacks", index), "a model cannot fall back to itself; remove it"
+            )
+        elif fallback in route.fallbacks[:index]:
+            yield Finding((*at, "fallbacks", index), "this fallback is listed twice; remove one")
+
+
+def _references(parts: Parts) -> Iterator[Finding]:
+    for what, references, names in (
+        ("provider", parts.targets, parts.providers),
+        ("model", parts.fallbacks, parts.models),
+    ):
+        if names is None:
+            continue
+        declared = sorted(names)
+        for path, name in references:
+            if name not in names:
+                hint = did_you_mean(name, declared)
+                tail = f"{hint and ';'}{hint} (declared: {listing(declared)})"
+                yield Finding(path, f"no {what} {{found}}{tail}")

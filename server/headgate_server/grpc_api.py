@@ -1,0 +1,150 @@
+"""The gRPC servicers: messages in, messages or rich statuses out. Thin on purpose.
+
+Owns what gRPC knows and the core must not: metadata, deadlines, certificates, status codes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import Any, NoReturn, TypeVar
+
+from headgate import metadata
+from headgate.core import CallContext, ChatCore
+from headgate.errors import GatewayError, to_trailers
+from headgate.v1 import (
+    chat_pb2,
+    chat_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
+
+T = TypeVar("T")
+
+# grpc.aio reports "no deadline" as one that is centuries away.
+_NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
+
+# The aio context is generic over messages that we do not care about here.
+Context = Any
+
+
+class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
+    """`headgate.v1.ChatService` over a `ChatCore`."""
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+
+    async def ChatComplete(
+        self, request: chat_pb2.ChatRequest, context: Context
+    ) -> chat_pb2.ChatResponse:
+        """The whole completion."""
+        call = call_context(context)
+        try:
+            response = await self._core.chat_complete(request, call)
+        except GatewayError as error:
+            await _abort(context, error, call)
+        served = response.served
+        await context.send_initial_metadata(
+            (
+                (metadata.REQUEST_ID, call.request_id),
+                (metadata.PROVIDER, _ascii(served.provider)),
+                (metadata.MODEL, _ascii(response.model)),
+            )
+        )
+        return response
+
+    async def ChatStream(  # type: ignore[override]  # it writes its events and returns nothing
+        self, request: chat_pb2.ChatRequest, context: Context
+    ) -> None:
+        """The completion's events."""
+        call = call_context(context)
+        events = self._core.chat_stream(request, call)
+        try:
+            batch = await events.next_batch()
+            started = batch[0].started
+            await context.send_initial_metadata(
+                (
+                    (metadata.REQUEST_ID, call.request_id),
+                    (metadata.PROVIDER, _ascii(started.served.provider)),
+                    (metadata.MODEL, _ascii(started.model)),
+                )
+            )
+            while batch:
+                for event in batch:
+                    await context.write(event)
+                batch = await events.next_batch()
+        except GatewayError as error:
+            await _abort(context, error, call)
+        finally:
+            await events.aclose()
+
+
+class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+    """`headgate.v1.ModelService` over a `ChatCore`."""
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: Context
+    ) -> model_service_pb2.ListModelsResponse:
+        """One page of models."""
+        call = call_context(context)
+        return await _answered(self._core.list_models(request, call), context, call)
+
+    async def GetModel(
+        self, request: model_service_pb2.GetModelRequest, context: Context
+    ) -> model_service_pb2.Model:
+        """One model."""
+        call = call_context(context)
+        return await _answered(self._core.get_model(request, call), context, call)
+
+
+def call_context(context: Context) -> CallContext:
+    """The core's view of an RPC: its credentials, deadline, ids."""
+    given: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            given.setdefault(key, value)
+    scheme, _, bearer = given.get(metadata.AUTHORIZATION, "").partition(" ")
+    left = context.time_remaining()
+    return CallContext(
+        request_id=metadata.request_id_or_new(given.get(metadata.REQUEST_ID)),
+        deadline=(
+            time.monotonic() + left if left is not None and left < _NO_DEADLINE_SECONDS else None
+        ),
+        bearer=bearer.strip() if scheme.lower() == "bearer" else None,
+        peer=_certificate_names(context),
+        traceparent=given.get(metadata.TRACEPARENT),
+        tracestate=given.get(metadata.TRACESTATE),
+    )
+
+
+def _certificate_names(context: Context) -> tuple[str, ...]:
+    """The names in the client's certificate; gRPC has verified it if there is one."""
+    properties = context.auth_context()
+    if not properties:
+        return ()
+    names = [
+        *properties.get("x509_common_name", ()),
+        *properties.get("x509_subject_alternative_name", ()),
+    ]
+    return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names))
+
+
+async def _answered(result: Awaitable[T], context: Context, call: CallContext) -> T:
+    try:
+        return await result
+    except GatewayError as error:
+        await _abort(context, error, call)
+
+
+async def _abort(context: Context, error: GatewayError, call: CallContext) -> NoReturn:
+    trailers = ((metadata.REQUEST_ID, call.request_id), *to_trailers(error, call.request_id))
+    await context.abort(error.grpc_code, error.message, trailers)
+    raise AssertionError("abort returned")  # it always raises
+
+
+def _ascii(text: str) -> str:
+    """Metadata values are printable ASCII; names of models can be anything."""
+    return text.encode("ascii", "backslashreplace").decode() if not text.isascii() else text

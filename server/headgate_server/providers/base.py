@@ -1,0 +1,103 @@
+"""What a provider dialect is: pure translations between the proto messages and one wire format.
+
+Owns the values that cross this border. A dialect does no I/O and keeps no state but a stream
+decoder's; it never imports another dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from headgate.errors import GatewayError
+from headgate.v1 import chat_pb2
+
+from headgate_server.providers.vendors import Family, Vendor
+
+UnsupportedPolicy = Literal["strict", "drop", "pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is reached, and the headers that authenticate us there."""
+
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider and a model there, with the facts that translation depends on.
+
+    Attributes:
+        provider: the provider's name in the configuration.
+        kind: the provider's kind.
+        model: the upstream's name of the model.
+        vendor: facts of that kind.
+        family: facts of the model's family.
+        policy: what to do with tuning that the target lacks.
+    """
+
+    provider: str
+    kind: str
+    model: str
+    vendor: Vendor
+    family: Family
+    policy: UnsupportedPolicy = "drop"
+    api_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """An upstream request, ready to be sent with POST.
+
+    Attributes:
+        warnings: what the translation left out or changed.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    warnings: Sequence[chat_pb2.Warning] = ()
+
+
+class StreamDecoder(Protocol):
+    """Turns the bytes of a streamed answer into events, the same for every cut of the bytes.
+
+    The events leave out `served` and the request's warnings: the core adds them.
+    """
+
+    def feed(self, data: bytes) -> list[chat_pb2.ChatEvent]:
+        """Takes the next bytes. Raises `GatewayError` for an error in the stream or nonsense."""
+        ...
+
+    def finish(self) -> list[chat_pb2.ChatEvent]:
+        """The end of the body. Raises `UpstreamProtocol` if the answer is not whole."""
+        ...
+
+
+class Dialect(Protocol):
+    """One wire format."""
+
+    def encode(
+        self, request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint, *, stream: bool
+    ) -> HttpCall:
+        """The upstream request. Raises `InvalidRequest` for content that the target cannot take."""
+        ...
+
+    def decode(self, body: bytes) -> chat_pb2.ChatResponse:
+        """The answer to a unary call with status 200. Raises `UpstreamProtocol` for nonsense."""
+        ...
+
+    def stream_decoder(self, request: chat_pb2.ChatRequest) -> StreamDecoder:
+        """A decoder for one streamed answer."""
+        ...
+
+    def error_in_body(self, body: bytes) -> GatewayError | None:
+        """The error in a body that came with status 200 where a stream was due; None if none."""
+        ...
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        """The error behind an answer with another status. Never raises."""
+        ...

@@ -1,0 +1,350 @@
+"""A chat completion object to ChatResponse, and the pieces that streams share with it. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from headgate.errors import UpstreamProtocol
+from headgate.v1 import chat_pb2, content_pb2
+from headgate.wire import Extra, MalformedJson, json_text, raw_text
+
+from headgate_server.providers.openai.errors import error_in_body
+from headgate_server.providers.openai.wire import (
+    ANNOTATION,
+    ANSWER,
+    LOGPROBS,
+    AnswerWire,
+    AudioWire,
+    FunctionWire,
+    MessageWire,
+    Number,
+    TokenLogprobWire,
+    ToolCallWire,
+    UsageWire,
+)
+
+# OpenAI's five, then what other vendors say: DeepSeek (insufficient_system_resource), Together
+# (eos), Zhipu (sensitive, network_error), vLLM and SGLang (abort), Mistral (model_length).
+FINISH_REASONS = {
+    "stop": chat_pb2.FINISH_REASON_STOP,
+    "length": chat_pb2.FINISH_REASON_LENGTH,
+    "tool_calls": chat_pb2.FINISH_REASON_TOOL_CALLS,
+    "function_call": chat_pb2.FINISH_REASON_TOOL_CALLS,
+    "content_filter": chat_pb2.FINISH_REASON_CONTENT_FILTER,
+    "eos": chat_pb2.FINISH_REASON_STOP,
+    "end_turn": chat_pb2.FINISH_REASON_STOP,
+    "stop_sequence": chat_pb2.FINISH_REASON_STOP,
+    "max_tokens": chat_pb2.FINISH_REASON_LENGTH,
+    "model_length": chat_pb2.FINISH_REASON_LENGTH,
+    "sensitive": chat_pb2.FINISH_REASON_CONTENT_FILTER,
+    "refusal": chat_pb2.FINISH_REASON_REFUSAL,
+}
+
+
+def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
+    """The whole answer.
+
+    Raises:
+        UpstreamProtocol: the body is not a chat completion object.
+        GatewayError: the body is an error object in spite of its status.
+    """
+    wire = parse(body)
+    if not wire.choices:
+        raise UpstreamProtocol("the upstream's answer has no choices")
+    response = chat_pb2.ChatResponse(id=answer_id(wire), model=wire.model or "")
+    set_created(response.create_time, wire)
+    if wire.system_fingerprint is not None:
+        response.system_fingerprint = wire.system_fingerprint
+    if wire.service_tier is not None:
+        response.service_tier = wire.service_tier
+    for position, choice in enumerate(wire.choices):
+        message = choice.message or choice.delta
+        if message is None:
+            raise UpstreamProtocol(f"the upstream's choice {position} has no message")
+        out = response.choices.add(index=position if choice.index is None else whole(choice.index))
+        out.message.role = content_pb2.ROLE_ASSISTANT
+        out.message.parts.extend(message_parts(message))
+        extra = json_text(message.extra)
+        if extra:
+            out.message.extra_json = extra
+        out.finish_reason, out.provider_finish_reason = finish_reason(choice.finish_reason)
+        logprobs = decode_logprobs(choice.logprobs)
+        if logprobs is not None:
+            out.logprobs.CopyFrom(logprobs)
+        extra = json_text(choice.extra)
+        if extra:
+            out.extra_json = extra
+    if wire.usage is not None:
+        response.usage.CopyFrom(decode_usage(wire.usage))
+    extra = json_text(wire.extra)
+    if extra:
+        response.extra_json = extra
+    return response
+
+
+def parse(data: bytes) -> AnswerWire:
+    """One answer or chunk object; an error object in its place is raised."""
+    try:
+        wire = ANSWER.decode(data)
+    except MalformedJson as error:
+        found = error_in_body(data) if error.is_json else None
+        raise found or UpstreamProtocol(f"the upstream's answer is malformed: {error}") from error
+    if bytes(wire.error) not in (b"", b"null"):
+        raise error_in_body(data) or UpstreamProtocol("the upstream sent an error of unknown form")
+    return wire
+
+
+def answer_id(wire: AnswerWire) -> str:
+    """The answer's id; some vendors send numbers, some nothing."""
+    return str(wire.id) if wire.id not in (None, "") else f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def set_created(time: Any, wire: AnswerWire) -> None:
+    """Sets a Timestamp from the Unix time, which some vendors send with a fraction or not at all."""
+    if wire.created is not None:
+        try:
+            time.FromMilliseconds(int(wire.created * 1000))
+        except (ValueError, OverflowError) as error:
+            raise UpstreamProtocol("the upstream's `created` is not a time") from error
+    else:
+        time.GetCurrentTime()
+
+
+def whole(number: Number) -> int:
+    """An index or count; vendors in dynamic languages send 1.0 for 1."""
+    value = int(number)
+    if not -(2**31) <= value < 2**63:
+        raise UpstreamProtocol("the upstream sent a number out of range")
+    return value
+
+
+def finish_reason(raw: str | None) -> tuple[chat_pb2.FinishReason.ValueType, str]:
+    """Our reason, and the vendor's words."""
+    if raw is None:
+        return chat_pb2.FINISH_REASON_OTHER, ""
+    return FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER), raw
+
+
+def message_parts(message: MessageWire) -> Iterable[content_pb2.Part]:
+    """The parts of a whole message, in the order thinking, text, refusal, audio, calls."""
+    thinking, text = texts(message)
+    if thinking:
+        yield content_pb2.Part(reasoning=content_pb2.Reasoning(text=thinking))
+    if text or message.annotations:
+        part = content_pb2.Part(text=text)
+        part.annotations.extend(decode_annotation(raw) for raw in message.annotations or ())
+        yield part
+    if message.refusal:
+        yield content_pb2.Part(refusal=message.refusal)
+    if message.audio is not None:
+        audio = audio_rest(message.audio)
+        audio.audio.data = audio_bytes(message.audio)
+        audio.audio.transcript = message.audio.transcript or ""
+        yield audio
+    for call in message.tool_calls or ():
+        part = call_start(call)
+        part.tool_call.arguments_json = call_arguments(call)
+        yield part
+    if message.function_call is not None:
+        call = ToolCallWire(function=message.function_call)
+        part = call_start(call)
+        part.tool_call.arguments_json = call_arguments(call)
+        yield part
+
+
+def texts(message: MessageWire) -> tuple[str, str]:
+    """(thinking, text) of a message or delta.
+
+    Thinking is `reasoning_content` at most vendors and `reasoning` at some (vLLM has both, alike).
+    Mistral sends content as a list of typed chunks (https://docs.mistral.ai/capabilities/reasoning).
+    """
+    thinking = message.reasoning_content or message.reasoning or ""
+    content = message.content
+    if content is None or isinstance(content, str):
+        return thinking, content or ""
+    text = ""
+    for raw in content:
+        chunk = _content_chunk(raw)
+        if chunk.type == "thinking":
+            inner = chunk.thinking
+            thinking += inner if isinstance(inner, str) else "".join(i.text for i in inner or ())
+        else:
+            text += chunk.text
+    return thinking, text
+
+
+class _InnerText(msgspec.Struct):
+    text: str = ""
+
+
+class _ContentChunk(msgspec.Struct):
+    type: str = "text"
+    text: str = ""
+    thinking: str | list[_InnerText] | None = None
+
+
+_CONTENT_CHUNK = msgspec.json.Decoder(_ContentChunk)
+
+
+def _content_chunk(raw: msgspec.Raw) -> _ContentChunk:
+    try:
+        return _CONTENT_CHUNK.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UpstreamProtocol("the upstream's content list is malformed") from error
+
+
+def decode_annotation(raw: msgspec.Raw) -> content_pb2.Annotation:
+    """A citation; kinds that we do not know stay JSON."""
+    try:
+        known = ANNOTATION.decode(raw).url_citation
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return content_pb2.Annotation(other_json=raw_text(raw) or "{}")
+    return content_pb2.Annotation(
+        url_citation=content_pb2.UrlCitation(
+            url=known.url,
+            title=known.title,
+            start_index=whole(known.start_index),
+            end_index=whole(known.end_index),
+        )
+    )
+
+
+def call_start(call: ToolCallWire) -> content_pb2.Part:
+    """A tool call as far as its beginning tells: id, name, the vendor's state."""
+    name = ""
+    if call.custom is not None:
+        name = call.custom.name or ""
+    elif call.function is not None:
+        name = call.function.name or ""
+    part = content_pb2.Part(
+        tool_call=content_pb2.ToolCall(
+            # Some vendors leave the id out; callers need one to answer the call.
+            id=call.id or f"call_{secrets.token_hex(12)}",
+            name=name,
+            custom=call.custom is not None,
+        )
+    )
+    extra = json_text(call.extra)
+    if extra:
+        part.extra_json = extra
+    return part
+
+
+def call_arguments(call: ToolCallWire) -> str:
+    """The arguments, or the piece of them that this delta brings."""
+    if call.custom is not None:
+        return call.custom.input or ""
+    return _arguments(call.function)
+
+
+def _arguments(function: FunctionWire | None) -> str:
+    text = raw_text(function.arguments) if function is not None else None
+    if text is None:
+        return ""
+    if text[0] != '"':
+        return text  # an object where OpenAI has a string of JSON
+    return _STRING.decode(text)
+
+
+_STRING = msgspec.json.Decoder(str)
+
+
+def audio_bytes(audio: AudioWire) -> bytes:
+    """The bytes of generated audio."""
+    try:
+        return base64.b64decode(audio.data or "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UpstreamProtocol("the upstream's audio is not base64") from error
+
+
+def audio_rest(audio: AudioWire) -> content_pb2.Part:
+    """What is known of generated audio beside its bytes and words."""
+    part = content_pb2.Part(audio=content_pb2.Media())
+    if audio.id is not None:
+        part.audio.id = audio.id
+    if audio.expires_at is not None:
+        part.audio.expire_time.FromSeconds(whole(audio.expires_at))
+    extra = json_text(audio.extra)
+    if extra:
+        part.extra_json = extra
+    return part
+
+
+def decode_logprobs(raw: msgspec.Raw) -> chat_pb2.Logprobs | None:
+    """Log probabilities; None if there are none, or in a form older than OpenAI's present one."""
+    if bytes(raw) in (b"", b"null"):
+        return None
+    try:
+        wire = LOGPROBS.decode(bytes(raw))
+    except MalformedJson:
+        return None
+    return chat_pb2.Logprobs(
+        content=[_token(token) for token in wire.content or ()],
+        refusal=[_token(token) for token in wire.refusal or ()],
+    )
+
+
+def _token(wire: TokenLogprobWire) -> chat_pb2.TokenLogprob:
+    token = chat_pb2.TokenLogprob(token=wire.token, logprob=_logprob(wire.logprob))
+    if wire.bytes is not None:
+        token.bytes = _token_bytes(wire.bytes)
+    for top in wire.top_logprobs or ():
+        added = token.top.add(token=top.token, logprob=_logprob(top.logprob))
+        if top.bytes is not None:
+            added.bytes = _token_bytes(top.bytes)
+    return token
+
+
+def _logprob(value: Number | None) -> float:
+    return -9999.0 if value is None else float(value)
+
+
+def _token_bytes(values: list[int]) -> bytes:
+    try:
+        return bytes(values)
+    except ValueError as error:
+        raise UpstreamProtocol("the upstream's token bytes are not bytes") from error
+
+
+def decode_usage(wire: UsageWire) -> chat_pb2.Usage:
+    """Tokens used; details stay unset where the vendor tells nothing."""
+    prompt, completion = whole(wire.prompt_tokens or 0), whole(wire.completion_tokens or 0)
+    total = prompt + completion if wire.total_tokens is None else whole(wire.total_tokens)
+    usage = chat_pb2.Usage(input_tokens=prompt, output_tokens=completion, total_tokens=total)
+    extras: dict[str, msgspec.Raw] = dict(wire.extra or {})
+    cached: Number | None = None
+    if (details := wire.prompt_tokens_details) is not None:
+        cached = details.cached_tokens
+        if details.audio_tokens is not None:
+            usage.audio_input_tokens = whole(details.audio_tokens)
+        if details.cache_write_tokens is not None:
+            usage.cache_write_input_tokens = whole(details.cache_write_tokens)
+        _nest(extras, "prompt_tokens_details", details.extra)
+    if cached is None:
+        cached = wire.prompt_cache_hit_tokens if wire.cached_tokens is None else wire.cached_tokens
+    if cached is not None:
+        usage.cached_input_tokens = whole(cached)
+    if (out := wire.completion_tokens_details) is not None:
+        if out.reasoning_tokens is not None:
+            usage.reasoning_output_tokens = whole(out.reasoning_tokens)
+        if out.audio_tokens is not None:
+            usage.audio_output_tokens = whole(out.audio_tokens)
+        if out.accepted_prediction_tokens is not None:
+            usage.accepted_prediction_tokens = whole(out.accepted_prediction_tokens)
+        if out.rejected_prediction_tokens is not None:
+            usage.rejected_prediction_tokens = whole(out.rejected_prediction_tokens)
+        _nest(extras, "completion_tokens_details", out.extra)
+    text = json_text(extras)
+    if text:
+        usage.extra_json = text
+    return usage
+
+
+def _nest(extras: dict[str, msgspec.Raw], name: str, inner: Extra) -> None:
+    if inner:
+        extras[name] = msgspec.Raw(msgspec.json.encode(inner))

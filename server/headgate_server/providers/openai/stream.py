@@ -1,0 +1,284 @@
+"""Chat completion chunks to ChatEvents. Sans-I/O: the same events for every cut of the bytes.
+
+Vendors' oddities that survive here: usage in a chunk with choices or in one of its own, empty choices,
+null deltas, roles repeated in each chunk, tool calls without an index or always with index 0, ids only
+in the first delta or in every one, arguments in one piece, comments, CRLF, `[DONE]` missing.
+"""
+
+from __future__ import annotations
+
+from headgate.errors import UpstreamProtocol
+from headgate.v1 import chat_pb2, content_pb2
+from headgate.wire import json_text, merge_objects
+
+from headgate_server.providers.openai.answer import (
+    answer_id,
+    audio_bytes,
+    audio_rest,
+    call_arguments,
+    call_start,
+    decode_annotation,
+    decode_logprobs,
+    decode_usage,
+    finish_reason,
+    parse,
+    set_created,
+    texts,
+    whole,
+)
+from headgate_server.providers.openai.wire import (
+    AnswerWire,
+    AudioWire,
+    ChoiceWire,
+    MessageWire,
+    ToolCallWire,
+)
+from headgate_server.sse import SseEvent, SseParser
+
+Events = list[chat_pb2.ChatEvent]
+_DONE = b"[DONE]"
+_MAX_PARTS = 1024  # of a choice; more is an upstream gone mad
+
+
+class OpenAIStreamDecoder:
+    """Decodes one stream."""
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._parser = SseParser(max_event_bytes)
+        self._choices: dict[int, _Choice] = {}
+        self._head: AnswerWire | None = None
+        self._started = False
+        self._done = False
+        self._usage: chat_pb2.Usage | None = None
+        self._fingerprint: str | None = None
+        self._tier: str | None = None
+        self._extra: str | None = None
+
+    def feed(self, data: bytes) -> Events:
+        """Takes the next bytes."""
+        return self._take(self._parser.feed(data))
+
+    def finish(self) -> Events:
+        """The end of the body: Completed, or `UpstreamProtocol` if a choice is not whole."""
+        events = self._take(self._parser.finish())
+        if not self._choices or any(not choice.finished for choice in self._choices.values()):
+            raise UpstreamProtocol("the upstream's stream ended without a finish reason")
+        self._start(events)
+        completed = chat_pb2.Completed()
+        if self._usage is not None:
+            completed.usage.CopyFrom(self._usage)
+        if self._fingerprint is not None:
+            completed.system_fingerprint = self._fingerprint
+        if self._tier is not None:
+            completed.service_tier = self._tier
+        if self._extra is not None:
+            completed.extra_json = self._extra
+        events.append(chat_pb2.ChatEvent(completed=completed))
+        return events
+
+    def _take(self, sse_events: list[SseEvent]) -> Events:
+        events: Events = []
+        for sse in sse_events:
+            if self._done or not sse.data:
+                continue
+            if sse.data == _DONE or sse.data.strip() == _DONE:
+                self._done = True
+                continue
+            self._chunk(parse(sse.data), events)
+        return events
+
+    def _chunk(self, chunk: AnswerWire, events: Events) -> None:
+        if self._head is None:
+            self._head = chunk
+        elif chunk.system_fingerprint != self._head.system_fingerprint:
+            self._fingerprint = chunk.system_fingerprint or self._fingerprint
+        if chunk.service_tier is not None and chunk.service_tier != self._head.service_tier:
+            self._tier = chunk.service_tier
+        if chunk.usage is not None:
+            self._usage = decode_usage(chunk.usage)
+        if chunk.extra:
+            self._extra = merge_objects(self._extra, json_text(chunk.extra))
+        for wire in chunk.choices or ():
+            index = 0 if wire.index is None else whole(wire.index)
+            choice = self._choices.get(index)
+            if choice is None:
+                if not 0 <= index < 128:
+                    raise UpstreamProtocol(f"the upstream sent a choice with index {index}")
+                choice = self._choices[index] = _Choice(index)
+            before = len(events)
+            choice.take(wire, events)
+            if not self._started and len(events) > before:
+                self._start(events)
+
+    def _start(self, events: Events) -> None:
+        """Puts Started in front of the first real event, so that an early error can stay an error."""
+        head = self._head
+        if self._started or head is None:
+            return
+        self._started = True
+        started = chat_pb2.Started(id=answer_id(head), model=head.model or "")
+        set_created(started.create_time, head)
+        if head.system_fingerprint is not None:
+            started.system_fingerprint = head.system_fingerprint
+        if head.service_tier is not None:
+            started.service_tier = head.service_tier
+        events.insert(0, chat_pb2.ChatEvent(started=started))
+
+
+class _Choice:
+    """The state of one choice: which parts are open, and what is known of them."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.finished = False
+        self._parts = 0
+        self._open = ""  # the kind of the text-like part that is open: "", text, reasoning, refusal
+        self._open_part = -1
+        self._audio_part = -1
+        self._audio_rest = content_pb2.Part()
+        self._calls: dict[int, _Call] = {}  # by the upstream's index
+        self._last_call: _Call | None = None
+        self._call_parts: list[_Call] = []
+        self._message_extra: str | None = None
+        self._choice_extra: str | None = None
+
+    def take(self, wire: ChoiceWire, events: Events) -> None:
+        """Adds the events of one chunk's choice."""
+        delta = wire.delta or wire.message
+        if delta is not None:
+            self._delta(delta, wire, events)
+        if wire.extra:
+            self._choice_extra = merge_objects(self._choice_extra, json_text(wire.extra))
+        if wire.finish_reason and not self.finished:
+            self._finish(wire.finish_reason, events)
+
+    def _delta(self, delta: MessageWire, wire: ChoiceWire, events: Events) -> None:
+        thinking, text = texts(delta)
+        logprobs = decode_logprobs(wire.logprobs)
+        if thinking:
+            self._text("reasoning", thinking, events)
+        if text or (logprobs is not None and logprobs.content):
+            added = self._text("text", text, events)
+            if logprobs is not None:
+                added.logprobs.extend(logprobs.content)
+        if delta.refusal or (logprobs is not None and logprobs.refusal):
+            added = self._text("refusal", delta.refusal or "", events)
+            if logprobs is not None:
+                added.logprobs.extend(logprobs.refusal)
+        if delta.annotations:
+            added = self._text("text", "", events)
+            added.annotations.extend(decode_annotation(raw) for raw in delta.annotations)
+        if delta.audio is not None:
+            self._audio(delta.audio, events)
+        for call in delta.tool_calls or ():
+            self._call(call, events)
+        if delta.function_call is not None:
+            self._call(ToolCallWire(index=0, function=delta.function_call), events)
+        if delta.extra:
+            self._message_extra = merge_objects(self._message_extra, json_text(delta.extra))
+
+    def _text(self, kind: str, text: str, events: Events) -> chat_pb2.PartDelta:
+        if self._open != kind:
+            self._close_text(events)
+            initial = content_pb2.Part()
+            if kind == "text":
+                initial.text = ""
+            elif kind == "reasoning":
+                initial.reasoning.SetInParent()
+            else:
+                initial.refusal = ""
+            self._open, self._open_part = kind, self._begin(initial, events)
+        delta = chat_pb2.PartDelta(choice=self.index, part=self._open_part, text=text)
+        event = chat_pb2.ChatEvent(part_delta=delta)
+        events.append(event)
+        return event.part_delta
+
+    def _close_text(self, events: Events) -> None:
+        if self._open:
+            self._end(self._open_part, None, events)
+            self._open = ""
+
+    def _audio(self, audio: AudioWire, events: Events) -> None:
+        if self._audio_part < 0:
+            self._close_text(events)
+            self._audio_part = self._begin(audio_rest(audio), events)
+        else:
+            self._audio_rest.MergeFrom(audio_rest(audio))
+        data, words = audio_bytes(audio), audio.transcript or ""
+        if data or words:
+            delta = chat_pb2.PartDelta(
+                choice=self.index, part=self._audio_part, text=words, data=data
+            )
+            events.append(chat_pb2.ChatEvent(part_delta=delta))
+
+    def _call(self, wire: ToolCallWire, events: Events) -> None:
+        call = self._find_call(wire)
+        if call is None:
+            self._close_text(events)
+            start = call_start(wire)
+            call = _Call(self._begin(start, events), wire.id or "")
+            self._calls[len(self._calls) if wire.index is None else whole(wire.index)] = call
+            self._call_parts.append(call)
+        elif wire.extra:
+            call.extra = merge_objects(call.extra, json_text(wire.extra))
+        self._last_call = call
+        arguments = call_arguments(wire)
+        if arguments:
+            call.has_arguments = True
+            delta = chat_pb2.PartDelta(choice=self.index, part=call.part, text=arguments)
+            events.append(chat_pb2.ChatEvent(part_delta=delta))
+
+    def _find_call(self, wire: ToolCallWire) -> _Call | None:
+        """The open call that a delta continues; None if it begins a new one."""
+        call = self._last_call if wire.index is None else self._calls.get(whole(wire.index))
+        if call is None:
+            return None
+        if wire.id and wire.id != call.id:
+            return None  # another id under the same index, or without one: another call
+        named = wire.function is not None and wire.function.name
+        if not wire.id and named and call.has_arguments:
+            return None  # a whole call in each delta, all under index 0 and without ids
+        return call
+
+    def _begin(self, initial: content_pb2.Part, events: Events) -> int:
+        part = self._parts
+        if part >= _MAX_PARTS:
+            raise UpstreamProtocol(f"the upstream's answer has more than {_MAX_PARTS} parts")
+        self._parts += 1
+        started = chat_pb2.PartStarted(choice=self.index, part=part, initial=initial)
+        events.append(chat_pb2.ChatEvent(part_started=started))
+        return part
+
+    def _end(self, part: int, rest: content_pb2.Part | None, events: Events) -> None:
+        finished = chat_pb2.PartFinished(choice=self.index, part=part, rest=rest)
+        events.append(chat_pb2.ChatEvent(part_finished=finished))
+
+    def _finish(self, reason: str, events: Events) -> None:
+        self.finished = True
+        self._close_text(events)
+        if self._audio_part >= 0:
+            self._end(self._audio_part, self._audio_rest, events)
+        for call in self._call_parts:
+            rest = content_pb2.Part(extra_json=call.extra) if call.extra else None
+            self._end(call.part, rest, events)
+        ours, theirs = finish_reason(reason)
+        finished = chat_pb2.ChoiceFinished(
+            choice=self.index, finish_reason=ours, provider_finish_reason=theirs
+        )
+        if self._choice_extra is not None:
+            finished.extra_json = self._choice_extra
+        if self._message_extra is not None:
+            finished.message_extra_json = self._message_extra
+        events.append(chat_pb2.ChatEvent(choice_finished=finished))
+
+
+class _Call:
+    """A tool call under way."""
+
+    __slots__ = ("extra", "has_arguments", "id", "part")
+
+    def __init__(self, part: int, call_id: str) -> None:
+        self.part = part
+        self.id = call_id
+        self.has_arguments = False
+        self.extra: str | None = None

@@ -1,0 +1,131 @@
+"""One settlement for each call, whatever its ending.
+
+Owns the promise "exactly once": success, error, cancellation and an abandoned stream all end in one
+`Settlement` handed to the hooks. Hooks are plain functions and must be quick; one that fails is logged
+and harms neither the call nor the other hooks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from headgate.errors import GatewayError, InternalError, reason_name
+from headgate.v1 import chat_pb2
+
+_log = logging.getLogger(__name__)
+
+OK = "OK"
+CANCELLED = "CANCELLED"
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How a call ended.
+
+    Attributes:
+        request_id: the call's id.
+        caller: the name of the key or certificate; empty if nobody is asked for one.
+        model: what was asked for.
+        streamed: which RPC it was.
+        outcome: ``OK``, ``CANCELLED``, or the reason of the error, such as ``RATE_LIMITED``.
+        provider, target_model: who answered, or was last asked; empty if nobody was.
+        attempts: upstream calls made.
+        usage: tokens used, if the upstream said so.
+        seconds: from the arrival of the call to its end.
+        first_event_seconds: to the first event of a stream; None before it.
+    """
+
+    request_id: str
+    model: str
+    streamed: bool
+    caller: str = ""
+    outcome: str = ""
+    provider: str = ""
+    target_model: str = ""
+    attempts: int = 0
+    usage: chat_pb2.Usage | None = None
+    seconds: float = 0.0
+    first_event_seconds: float | None = None
+
+
+Hook = Callable[[Settlement], None]
+
+
+class Settling:
+    """A call that is to be settled: a context manager around all that the core does for it.
+
+    Leaving the block settles, once, whichever way it is left. A GatewayError passes through; any
+    other Exception is a defect of ours, is logged, and becomes an opaque `InternalError`.
+    """
+
+    __slots__ = ("_hooks", "_settled", "_started", "record")
+
+    def __init__(self, record: Settlement, hooks: Sequence[Hook]) -> None:
+        self.record = record
+        self._hooks = hooks
+        self._settled = False
+        self._started = time.monotonic()
+
+    def first_event(self) -> None:
+        """Notes the time of the first event; later calls change nothing."""
+        if self.record.first_event_seconds is None:
+            self.record.first_event_seconds = time.monotonic() - self._started
+
+    def settle(self, outcome: str) -> None:
+        """Ends the call. Only the first ending counts."""
+        if self._settled:
+            return
+        self._settled = True
+        self.record.outcome = outcome
+        self.record.seconds = time.monotonic() - self._started
+        for hook in self._hooks:
+            try:
+                hook(self.record)
+            except Exception:
+                # A hook's defect must not become the caller's.
+                _log.exception("a settlement hook failed for %s", self.record.request_id)
+
+    def __enter__(self) -> Settling:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.settle(OK)
+        elif isinstance(exc, GatewayError):
+            self.settle(reason_name(exc))
+        elif isinstance(exc, Exception):
+            self.settle(reason_name(InternalError))
+            request_id = self.record.request_id
+            _log.error("call %s failed", request_id, exc_info=exc)
+            raise InternalError(f"internal error; the log has it under {request_id}") from exc
+        else:  # CancelledError, GeneratorExit: the caller has gone
+            self.settle(CANCELLED)
+
+
+def log_settlement(record: Settlement) -> None:
+    """The access log: a line for each call, at level INFO."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    usage = record.usage
+    _log.info(
+        "%s %s model=%s target=%s/%s attempts=%d seconds=%.3f tokens=%s+%s caller=%s",
+        record.request_id,
+        record.outcome,
+        record.model,
+        record.provider or "-",
+        record.target_model or "-",
+        record.attempts,
+        record.seconds,
+        usage.input_tokens if usage else "?",
+        usage.output_tokens if usage else "?",
+        record.caller or "-",
+    )

@@ -1,0 +1,33 @@
+"""For all tests: no network beyond this machine, and no settings from the developer's shell."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+_LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 - recognised, not bound
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections to anywhere else fail at once."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and not str(address[0]).startswith(_LOOPBACK):
+            raise OSError(f"tests do not leave this machine: {address[0]}")
+        real(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No provider keys and no settings leak in."""
+    for name in list(os.environ):
+        if name.startswith("HEADGATE_") and name != "HEADGATE_CACHE":
+            monkeypatch.delenv(name)
+        elif name.endswith(("_API_KEY", "_BASE_URL", "_PROXY", "_proxy")):
+            monkeypatch.delenv(name)
