@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 scripts/gen_protos.sh "$fresh"
-for file in $(cd "$fresh" && find . -type f) $(cd clients/python && find . -path '*/v1/*_pb2*' -type f -name '*.py*' ! -name '*.pyc'); do
+stubs() { (cd "$1" && find headgate -name '*_pb2*.py' -o -name '*_pb2*.pyi'); }
+for file in $({ stubs "$fresh"; stubs clients/python; } | sort -u); do
   if ! cmp -s "$fresh/$file" "clients/python/$file"; then
-    echo "stale stub: clients/python/${file#./} (run: make gen)" >&2
+    echo "stale stub: clients/python/$file (run: make gen)" >&2
     exit 1
   fi
 done

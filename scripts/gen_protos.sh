@@ -6,18 +6,28 @@
 # lower bounds equal it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export LC_ALL=C # the order of the files must not depend on the language
 
 out="${1:-clients/python}"
 venv=.cache/gen-venv
-if [ ! -x "$venv/bin/protoc-gen-mypy" ]; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q grpcio-tools==1.75.1 mypy-protobuf==3.7.0 "setuptools<81"
+if [ ! -f "$venv/complete" ]; then
+  python=$(scripts/find_python.sh)
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    grpcio-tools==1.75.1 mypy-protobuf==3.7.0 "setuptools<81"
+  touch "$venv/complete"
 fi
 
-mkdir -p "$out"
-rm -f "$out"/headgate/v1/*_pb2*.py "$out"/headgate/v1/*_pb2*.pyi
-mapfile -t protos < <(find proto -name '*.proto' | sort)
-mapfile -t services < <(find proto -name '*_service.proto' | sort)
+# Made beside, so that a mistake in a .proto leaves the stubs as they are.
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
 export PATH="$PWD/$venv/bin:$PATH"
-python -m grpc_tools.protoc -I proto --python_out="$out" --mypy_out=quiet:"$out" "${protos[@]}"
-python -m grpc_tools.protoc -I proto --grpc_python_out="$out" --mypy_grpc_out=quiet:"$out" "${services[@]}"
+find proto -name '*.proto' | sort | xargs \
+  "$venv/bin/python" -m grpc_tools.protoc -I proto --python_out="$fresh" --mypy_out=quiet:"$fresh"
+find proto -name '*_service.proto' | sort | xargs \
+  "$venv/bin/python" -m grpc_tools.protoc -I proto --grpc_python_out="$fresh" --mypy_grpc_out=quiet:"$fresh"
+
+mkdir -p "$out/headgate"
+find "$out/headgate" -name '*_pb2*.py*' -type f -delete
+cp -R "$fresh/." "$out"

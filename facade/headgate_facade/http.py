@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from headgate import metadata
 from headgate.core import CallContext
 from headgate.errors import PayloadTooLarge
 from headgate.v1 import chat_pb2
+from headgate_facade.connection import client_connection
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,19 +54,14 @@ def call_context(scope: Scope) -> CallContext:
             traceparent = value.decode("latin-1")
         elif name == b"tracestate":
             tracestate = value.decode("latin-1")
+    connection = client_connection(scope)
     return CallContext(
         request_id=metadata.request_id_or_new(request_id),
         bearer=bearer,
-        peer=_peer(scope),
+        peer=connection.names if connection is not None else (),
         traceparent=traceparent,
         tracestate=tracestate,
     )
-
-
-def _peer(scope: Scope) -> tuple[str, ...]:
-    """The names of the client certificate, from the listener; see rest_server."""
-    extensions = scope.get("extensions")
-    return extensions["headgate.peer"]["names"] if extensions else ()
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -100,35 +96,51 @@ async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> N
     await send({"type": "http.response.body", "body": body})
 
 
-@asynccontextmanager
-async def cancelled_when_gone(receive: Receive) -> AsyncIterator[None]:
+class cancelled_when_gone:
     """Cancels the block, quietly, when the client closes the connection.
 
     Must be entered after the body was read: the next message can only be the disconnect. A
     cancellation from elsewhere, such as the server's own end, passes through.
     """
-    task = asyncio.current_task()
-    if task is None:  # pragma: no cover - an ASGI server always runs us in one
-        raise RuntimeError("not in a task")
-    gone = False
 
-    async def watch() -> None:
-        nonlocal gone
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                gone = True
-                task.cancel()
-                return
+    __slots__ = ("_connection", "_gone", "_receive", "_task", "_watcher")
 
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not gone or task.uncancel() > 0:
-            raise
-    finally:
-        watcher.cancel()
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._connection = client_connection(scope)
+        self._receive = receive
+        self._gone = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        if self._connection is not None:
+            self._connection.on_lost = self._cancel
+        else:
+            self._watcher = asyncio.ensure_future(self._watch())
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._connection is not None:
+            self._connection.on_lost = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if exc_type is None or not self._gone or self._task is None:
+            return False
+        return issubclass(exc_type, asyncio.CancelledError) and self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        self._gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._cancel()
 
 
 def answer_headers(

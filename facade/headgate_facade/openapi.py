@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from headgate.wire import EXTRA_SLOT
 
+from headgate.wire import EXTRA_SLOT
+from headgate_facade.openai import schema as answers
 from headgate_facade.openai import wire
 
 _REF = "#/components/schemas/{name}"
@@ -44,6 +45,12 @@ _STATUSES = {
     "504": "The upstream took too long.",
 }
 
+# Members that are read past, for clients that send back what their SDK has added.
+_CLIENT_SIDE = {"AssistantMessage": ("parsed",), "FunctionCall": ("parsed_arguments",)}
+_EXAMPLE = """curl http://127.0.0.1:8080/v1/chat/completions \\
+  -H "Authorization: Bearer $HEADGATE_API_KEY" -H "Content-Type: application/json" \\
+  -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hello!"}]}'"""
+
 
 def install(app: FastAPI) -> None:
     """Makes `app.openapi()` describe all routes."""
@@ -57,6 +64,7 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
             )
             _add_chat(document)
+            _correct_failures(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -72,11 +80,16 @@ def _add_chat(document: dict[str, Any]) -> None:
     for schema in components.values():
         _open_slots(schema)
     body = components["ChatBody"]["properties"]
-    # Raw in the struct, because vendors' own kinds pass through; these are the common forms.
-    body["tools"] = {"anyOf": [{"type": "array", "items": tool}, {"type": "null"}]}
-    body["tool_choice"] = {
-        "anyOf": [{"enum": ["none", "auto", "required"]}, choice, {"type": "null"}]
+    # Raw in the struct: a kind of the vendor's own is an object that its vendor judges.
+    foreign = {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"type": "string", "not": {"const": "function"}}},
     }
+    tools = {"type": "array", "items": {"anyOf": [tool, foreign]}}
+    body["tools"] = {"anyOf": [tools, {"type": "null"}]}
+    modes = {"enum": ["none", "auto", "required"]}
+    body["tool_choice"] = {"anyOf": [modes, choice, foreign, {"type": "null"}]}
     body["function_call"] = {
         "anyOf": [{"enum": ["none", "auto"]}, {"$ref": _REF.format(name="NamedFunction")},
                   {"type": "null"}]
@@ -89,32 +102,28 @@ def _add_chat(document: dict[str, Any]) -> None:
     components["JsonSchema"]["properties"]["schema"] = nullable_object
     components["AudioOptions"]["properties"]["voice"] = {"type": ["string", "object"]}
     components["Error"] = _ERROR
-    components["ChatCompletion"] = {
-        "type": "object",
-        "description": "OpenAI's chat completion object.",
-        "required": ["id", "object", "created", "model", "choices"],
-    }
+    for part, members in _CLIENT_SIDE.items():
+        for member in members:
+            del components[part]["properties"][member]
+    components.update(answers.SCHEMAS)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
-    error_ref = {"$ref": _REF.format(name="Error")}
     responses: dict[str, Any] = {
         "200": {
             "description": "The completion; or, with `stream`, its chunks as server-sent events.",
             "content": {
                 "application/json": {"schema": {"$ref": _REF.format(name="ChatCompletion")}},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": {"$ref": _REF.format(name="ChatCompletionChunk")}},
             },
         }
     }
-    for status, description in _STATUSES.items():
-        responses[status] = {
-            "description": description,
-            "content": {"application/json": {"schema": error_ref}},
-        }
+    for status in _STATUSES:
+        responses[status] = _failure(status)
     document["paths"]["/v1/chat/completions"] = {
         "post": {
             "operationId": "create_chat_completion",
             "summary": "Create a chat completion",
             "tags": ["chat"],
+            "x-codeSamples": [{"lang": "Shell", "label": "curl", "source": _EXAMPLE}],
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": reference}},
@@ -125,6 +134,24 @@ def _add_chat(document: dict[str, Any]) -> None:
     schemes = document["components"].setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer"}
     document["security"] = [{"key": []}, {}]
+
+
+def _failure(status: str) -> dict[str, Any]:
+    schema = {"$ref": _REF.format(name="Error")}
+    return {"description": _STATUSES[status], "content": {"application/json": {"schema": schema}}}
+
+
+def _correct_failures(document: dict[str, Any]) -> None:
+    """FastAPI announces its own 422 where every failure here has OpenAI's envelope."""
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+            if path.startswith(("/v1/models", "/v1/model-catalog")):
+                named = ("404",) if "{" in path else ()
+                for status in ("401", "403", *named, "503", "504"):
+                    operation["responses"][status] = _failure(status)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _open_slots(schema: dict[str, Any]) -> None:

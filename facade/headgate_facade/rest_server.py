@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headgate_facade.connection import EXTENSION, ClientConnection, Coalescing
+
 # Longer than the idle limit of usual load balancers (60 s), so that they close first.
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+_CLEAN_UP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,21 @@ class RestServer:
         self._reuse_port = reuse_port
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._socket_file: int | None = None
 
     async def start(self) -> str:
         """Begins to serve; returns the address with the port really taken. Raises OSError."""
-        listener, address = bind(self._address, reuse_port=self._reuse_port)
         tls = self._tls
+        if tls is not None:
+            _check_pair(tls)
+        listener, address = bind(self._address, reuse_port=self._reuse_port)
+        self._socket_file = _inode(self._address)
         config = uvicorn.Config(
             self._app,
             loop="none",
-            http=_PeerAwareProtocol if tls and tls.client_ca_file else HttpToolsProtocol,
+            http=_Protocol,
             ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -81,12 +90,21 @@ class RestServer:
         """Takes no new connections, lets running requests end, then ends them."""
         if self._server is None or self._serving is None:
             return
-        self._server.config.timeout_graceful_shutdown = max(int(grace_seconds), 0)
-        self._server.should_exit = True
+        server, self._server = self._server, None
+        # Typed as whole seconds, used as seconds.
+        server.config.timeout_graceful_shutdown = cast(int, max(grace_seconds, 0.0))
+        server.should_exit = True
+        self._remove_socket_file()
         with contextlib.suppress(asyncio.CancelledError):
             await self._serving
-        if self._address.startswith("unix:"):
-            _remove_stale(Path(self._address.removeprefix("unix:")))
+        # uvicorn cancels what is left when the time is up, but does not wait for it to end.
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=_CLEAN_UP_SECONDS)
+
+    def _remove_socket_file(self) -> None:
+        """Ours, not that of another process that has begun to listen there since."""
+        if self._socket_file is not None and _inode(self._address) == self._socket_file:
+            Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 def bind(address: str, *, reuse_port: bool = False) -> tuple[socket.socket, str]:
@@ -95,11 +113,16 @@ def bind(address: str, *, reuse_port: bool = False) -> tuple[socket.socket, str]
         path = Path(address.removeprefix("unix:"))
         _remove_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
+        try:
+            listener.bind(str(path))
+        except OSError:
+            listener.close()
+            raise
         return listener, address
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio switches Nagle's algorithm off only where it is.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -109,6 +132,25 @@ def bind(address: str, *, reuse_port: bool = False) -> tuple[socket.socket, str]
         listener.close()
         raise
     return listener, f"{host}:{listener.getsockname()[1]}"
+
+
+def _inode(address: str) -> int | None:
+    """Which socket file lies at the address, if it is a path."""
+    if not address.startswith("unix:"):
+        return None
+    try:
+        return Path(address.removeprefix("unix:")).stat().st_ino
+    except OSError:
+        return None
+
+
+def _check_pair(tls: TlsFiles) -> None:
+    """Raises OSError that tells what is wrong, where uvicorn's would not."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    except ssl.SSLError as error:
+        raise OSError(f"the TLS files are not usable: {error.reason or error}") from error
 
 
 def _remove_stale(path: Path) -> None:
@@ -121,7 +163,7 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         else:
-            raise OSError(98, "address already in use", str(path))
+            raise OSError(errno.EADDRINUSE, "somebody listens there already")
 
 
 class _Server(uvicorn.Server):
@@ -132,25 +174,37 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _PeerAwareProtocol(HttpToolsProtocol):
-    """Puts the names of the verified client certificate into the scope, where ASGI has no place."""
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with what ASGI has no place for: see `headgate_facade.connection`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(Coalescing(transport))  # type: ignore[arg-type]
+        tls = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert() if tls is not None else None
+        self.peer = ClientConnection(certificate_names(certificate) if certificate else ())
 
     def on_message_begin(self) -> None:
-        """Called when a request begins; the scope is made here."""
+        """A request begins; the scope is made here."""
         super().on_message_begin()
-        tls = self.transport.get_extra_info("ssl_object")
-        certificate = tls.getpeercert() if tls is not None else None
-        if certificate:
-            self.scope["extensions"] = {"headgate.peer": {"names": certificate_names(certificate)}}
+        self.scope["extensions"] = {EXTENSION: self.peer}  # type: ignore[dict-item]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        self.peer.lost()
 
 
 def certificate_names(certificate: dict[str, Any]) -> tuple[str, ...]:
-    """Common name, then alternative names, as gRPC lists them."""
+    """Common name, then DNS and URI names: what `headgate.core.CallContext.peer` holds."""
     names = [
         value
         for field in certificate.get("subject", ())
         for key, value in field
         if key == "commonName"
     ]
-    names.extend(value for _, value in certificate.get("subjectAltName", ()))
+    for wanted in ("DNS", "URI"):
+        names.extend(
+            value for kind, value in certificate.get("subjectAltName", ()) if kind == wanted
+        )
     return tuple(dict.fromkeys(names))

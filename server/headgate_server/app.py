@@ -11,19 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from headgate.errors import Overloaded, UpstreamUnavailable
-
 from headgate_server.auth import authenticator
 from headgate_server.config import Config
 from headgate_server.config import Provider as ProviderSettings
 from headgate_server.core import Core
 from headgate_server.execute import Executor
-from headgate_server.local import LocalModel, LocalModelOptions, State
+from headgate_server.local import DEFAULT_SLOTS, LocalModel, LocalModelOptions, State
 from headgate_server.providers import dialect_of, vendor_of
 from headgate_server.providers.base import Endpoint
-from headgate_server.providers.runtime import Provider
+from headgate_server.providers.runtime import Gate, Provider
 from headgate_server.routing import Router
 from headgate_server.settlement import Hook, log_settlement
 from headgate_server.upstream import Timeouts, Upstream
+
+# Calls that may queue for an embedded model before further ones are told to come back.
+_MAX_WAITING = 64
 
 
 class App:
@@ -135,14 +137,26 @@ class App:
             upstream=upstream,
             endpoint=endpoint,
             always_stream=settings.kind == "local",
+            gate=Gate(_local_slots(settings), _MAX_WAITING) if settings.kind == "local" else None,
             api_version=settings.api_version,
             secrets=tuple(secrets),
         )
 
 
+def _local_slots(settings: ProviderSettings) -> int:
+    given = settings.options.slots if settings.options is not None else None
+    return given or DEFAULT_SLOTS
+
+
 def _bearer(base_url: str, key: str) -> Endpoint:
     return Endpoint(
-        base_url, {"content-type": "application/json", "authorization": f"Bearer {key}"}
+        base_url,
+        {
+            "content-type": "application/json",
+            "authorization": f"Bearer {key}",
+            # It says keep-alive and closes all the same.
+            "connection": "close",
+        },
     )
 
 

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from headgate.core import CallContext
 from headgate.errors import PermissionDenied, Unauthenticated
-
 from headgate_server.config import Auth
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 
 from headgate.errors import InvalidRequest
-from headgate.v1 import chat_pb2, model_service_pb2
-
+from headgate.v1 import chat_pb2, content_pb2, model_service_pb2
 from headgate_server.routing import Route
 
 MODALITIES = {
@@ -68,11 +68,20 @@ def check_content(request: chat_pb2.ChatRequest, model: model_service_pb2.Model)
     if all(takes.values()):
         return
     for index, message in enumerate(request.messages):
-        for place, part in enumerate(message.parts):
+        for path, part in _all_parts(message.parts, f"messages[{index}].parts"):
             kind = part.WhichOneof("kind")
             if kind in takes and not takes[kind]:
                 known = ", ".join(n for n, number in MODALITIES.items() if number in reads)
                 raise InvalidRequest.of(
-                    f"messages[{index}].parts[{place}]",
-                    f"the model {model.id!r} takes no {kind} input, only {known}",
+                    path, f"the model {model.id!r} takes no {kind} input, only {known}"
                 )
+
+
+def _all_parts(
+    parts: Iterable[content_pb2.Part], path: str
+) -> Iterator[tuple[str, content_pb2.Part]]:
+    """The parts and those inside tool results, each with its path."""
+    for place, part in enumerate(parts):
+        yield f"{path}[{place}]", part
+        if part.WhichOneof("kind") == "tool_result":
+            yield from _all_parts(part.tool_result.parts, f"{path}[{place}].tool_result.parts")

@@ -18,7 +18,6 @@ from contextlib import aclosing
 from headgate.core import CallContext, EventStream
 from headgate.errors import DeadlineExceeded, InvalidRequest
 from headgate.v1 import chat_pb2, model_service_pb2
-
 from headgate_server.auth import Authenticator, Caller
 from headgate_server.catalog import (
     DEFAULT_PAGE_SIZE,
@@ -78,27 +77,29 @@ class Core:
         self, request: model_service_pb2.ListModelsRequest, context: CallContext
     ) -> model_service_pb2.ListModelsResponse:
         """One page of the models that the caller may use, sorted by id."""
-        caller = self._authenticator.authenticate(context)
-        if request.page_size < 0:
-            raise InvalidRequest.of("page_size", "must not be negative")
-        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        after = _read_page_token(request.page_token)
-        ids = sorted(name for name in self._models if name > after and caller.may_use(name))
-        response = model_service_pb2.ListModelsResponse(
-            models=[self._models[name] for name in ids[:size]]
-        )
-        if len(ids) > size:
-            response.next_page_token = _write_page_token(ids[size - 1])
-        return response
+        with _unsettled(context):
+            caller = self._authenticator.authenticate(context)
+            if request.page_size < 0:
+                raise InvalidRequest.of("page_size", "must not be negative")
+            size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+            after = _read_page_token(request.page_token)
+            ids = sorted(name for name in self._models if name > after and caller.may_use(name))
+            response = model_service_pb2.ListModelsResponse(
+                models=[self._models[name] for name in ids[:size]]
+            )
+            if len(ids) > size:
+                response.next_page_token = _write_page_token(ids[size - 1])
+            return response
 
     async def get_model(
         self, request: model_service_pb2.GetModelRequest, context: CallContext
     ) -> model_service_pb2.Model:
         """One model."""
-        caller = self._authenticator.authenticate(context)
-        if not request.id:
-            raise InvalidRequest.of("id", "is required")
-        return self._describe(self._allowed(request.id, caller))
+        with _unsettled(context):
+            caller = self._authenticator.authenticate(context)
+            if not request.id:
+                raise InvalidRequest.of("id", "is required")
+            return self._describe(self._allowed(request.id, caller))
 
     async def ready(self) -> bool:
         """Whether calls are taken."""
@@ -120,15 +121,17 @@ class Core:
                 async for batch in events:
                     call.first_event()
                     last = batch[-1]
-                    if last.HasField("completed") and last.completed.HasField("usage"):
-                        call.record.usage = last.completed.usage
+                    if last.HasField("completed"):
+                        call.completed = True
+                        if last.completed.HasField("usage"):
+                            call.record.usage = last.completed.usage
                     yield batch
 
     def _open(
         self, request: chat_pb2.ChatRequest, context: CallContext, *, streamed: bool
     ) -> Settling:
         record = Settlement(request_id=context.request_id, model=request.model, streamed=streamed)
-        return Settling(record, self._hooks)
+        return Settling(record, self._hooks, context.deadline)
 
     def _admit(
         self, request: chat_pb2.ChatRequest, context: CallContext, record: Settlement
@@ -150,6 +153,11 @@ class Core:
 
     def _describe(self, route: Route) -> model_service_pb2.Model:
         return self._models.get(route.name) or describe(route)
+
+
+def _unsettled(context: CallContext) -> Settling:
+    """The same care for errors around calls that cost nothing, and that no hook hears of."""
+    return Settling(Settlement(context.request_id, "", streamed=False), ())
 
 
 def _write_page_token(last_id: str) -> str:

@@ -21,7 +21,6 @@ from headgate.errors import (
 )
 from headgate.fold import Folder
 from headgate.v1 import chat_pb2
-
 from headgate_server.providers.base import HttpCall, Target
 from headgate_server.providers.runtime import Provider
 from headgate_server.settlement import Settlement
@@ -123,9 +122,12 @@ class Executor:
         provider = self._providers[target.provider]
         dialect = provider.dialect
         call: HttpCall = dialect.encode(request, target, provider.endpoint(), stream=True)
-        decoder = dialect.stream_decoder(request)
+        decoder = dialect.stream_decoder(request, target)
         warned = not call.warnings
-        async with provider.upstream.stream(call, deadline) as answer:
+        async with (
+            provider.hold(deadline),
+            provider.upstream.stream(call, deadline) as answer,
+        ):
             if answer.status != 200:
                 body = await answer.read_error()
                 raise dialect.decode_error(answer.status, answer.headers, body)

@@ -5,13 +5,18 @@ Owns what gRPC knows and the core must not: metadata, deadlines, certificates, s
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
 import time
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
+import grpc.aio
+
 from headgate import metadata
 from headgate.core import CallContext, ChatCore
-from headgate.errors import GatewayError, to_trailers
+from headgate.errors import GatewayError, InternalError, to_trailers
 from headgate.v1 import (
     chat_pb2,
     chat_service_pb2_grpc,
@@ -19,7 +24,14 @@ from headgate.v1 import (
     model_service_pb2_grpc,
 )
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+# What may stand in a metadata value, and how much of it: names of models can be anything, and what
+# gRPC refuses to send would fail the call.
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_MAX_NAME_CHARACTERS = 256
 
 # grpc.aio reports "no deadline" as one that is centuries away.
 _NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
@@ -41,16 +53,9 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         call = call_context(context)
         try:
             response = await self._core.chat_complete(request, call)
-        except GatewayError as error:
+            await _tell(context, call, response.served, response.model)
+        except Exception as error:
             await _abort(context, error, call)
-        served = response.served
-        await context.send_initial_metadata(
-            (
-                (metadata.REQUEST_ID, call.request_id),
-                (metadata.PROVIDER, _ascii(served.provider)),
-                (metadata.MODEL, _ascii(response.model)),
-            )
-        )
         return response
 
     async def ChatStream(  # type: ignore[override]  # it writes its events and returns nothing
@@ -61,19 +66,13 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         events = self._core.chat_stream(request, call)
         try:
             batch = await events.next_batch()
-            started = batch[0].started
-            await context.send_initial_metadata(
-                (
-                    (metadata.REQUEST_ID, call.request_id),
-                    (metadata.PROVIDER, _ascii(started.served.provider)),
-                    (metadata.MODEL, _ascii(started.model)),
-                )
-            )
+            started = batch[0].started if batch else chat_pb2.Started()
+            await _tell(context, call, started.served, started.model)
             while batch:
                 for event in batch:
                     await context.write(event)
                 batch = await events.next_batch()
-        except GatewayError as error:
+        except Exception as error:
             await _abort(context, error, call)
         finally:
             await events.aclose()
@@ -121,13 +120,14 @@ def call_context(context: Context) -> CallContext:
 
 
 def _certificate_names(context: Context) -> tuple[str, ...]:
-    """The names in the client's certificate; gRPC has verified it if there is one."""
+    """Common name, DNS and URI names of the client's certificate; gRPC has verified it."""
     properties = context.auth_context()
     if not properties:
         return ()
     names = [
         *properties.get("x509_common_name", ()),
-        *properties.get("x509_subject_alternative_name", ()),
+        *properties.get("peer_dns", ()),
+        *properties.get("peer_uri", ()),
     ]
     return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names))
 
@@ -135,16 +135,33 @@ def _certificate_names(context: Context) -> tuple[str, ...]:
 async def _answered(result: Awaitable[T], context: Context, call: CallContext) -> T:
     try:
         return await result
-    except GatewayError as error:
+    except Exception as error:
         await _abort(context, error, call)
 
 
-async def _abort(context: Context, error: GatewayError, call: CallContext) -> NoReturn:
+async def _tell(context: Context, call: CallContext, served: chat_pb2.Served, model: str) -> None:
+    """The initial metadata, which says who answers."""
+    await context.send_initial_metadata(
+        (
+            (metadata.REQUEST_ID, call.request_id),
+            (metadata.PROVIDER, _printable(served.provider)),
+            (metadata.MODEL, _printable(model)),
+        )
+    )
+
+
+async def _abort(context: Context, error: Exception, call: CallContext) -> NoReturn:
+    """Ends the call with the error's status."""
+    if isinstance(error, grpc.aio.InternalError):
+        # gRPC could not write: the caller has gone, and the cancellation is on its way.
+        raise asyncio.CancelledError from error
+    if not isinstance(error, GatewayError):  # a core says this itself; this is for the rest of us
+        _log.error("call %s failed", call.request_id, exc_info=error)
+        error = InternalError(f"internal error; the log has it under {call.request_id}")
     trailers = ((metadata.REQUEST_ID, call.request_id), *to_trailers(error, call.request_id))
     await context.abort(error.grpc_code, error.message, trailers)
     raise AssertionError("abort returned")  # it always raises
 
 
-def _ascii(text: str) -> str:
-    """Metadata values are printable ASCII; names of models can be anything."""
-    return text.encode("ascii", "backslashreplace").decode() if not text.isascii() else text
+def _printable(text: str) -> str:
+    return _UNPRINTABLE.sub("?", text[:_MAX_NAME_CHARACTERS])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
 from headgate.core import ChatCore
 from headgate.v1 import (
     chat_service_pb2,
@@ -16,13 +23,15 @@ from headgate.v1 import (
     model_service_pb2,
     model_service_pb2_grpc,
 )
-
 from headgate_server.grpc_api import ChatServicer, ModelServicer
 
 _SERVICES = (
     chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
+
+
+_TELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class GrpcServer:
         self._core = core
         self._address = address
         self._tls = tls
+        self._reuse_port = reuse_port
         self._options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
@@ -69,7 +79,8 @@ class GrpcServer:
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
         self._server: grpc.aio.Server | None = None
-        self._health: health.aio.HealthServicer | None = None
+        self._endless = _Endless()
+        self._health = _Health(self._endless)
 
     async def start(self) -> str:
         """Begins to serve; returns the address with the port really taken.
@@ -80,16 +91,17 @@ class GrpcServer:
         server = grpc.aio.server(options=self._options)
         chat_service_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._core), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._core), server)
-        self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(self._endless, names), server
+        )
         try:
             port = self._bind(server)
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {self._address}") from error
+            raise OSError("it is taken, or not an address of this machine") from error
         await server.start()
         self._server = server
         host, colon, _ = self._address.rpartition(":")
@@ -100,13 +112,21 @@ class GrpcServer:
         if self._server is None:
             return
         server, self._server = self._server, None
-        if self._health is not None:
-            await self._health.enter_graceful_shutdown()
-        await server.stop(grace_seconds)
+        stopping = asyncio.ensure_future(server.stop(grace_seconds))
+        # A watcher who does not read must not hold up the end.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), _TELL_SECONDS)
+        self._endless.end()
+        await stopping
 
     def _bind(self, server: grpc.aio.Server) -> int:
+        if self._address.startswith("unix:"):
+            _refuse_if_taken(self._address.removeprefix("unix:"))
+        else:
+            _try_to_bind(self._address, reuse_port=self._reuse_port)
         if self._tls is None:
             return server.add_insecure_port(self._address)
+        _check_pair(self._tls)
         pair = (_read(self._tls.key_file), _read(self._tls.cert_file))
         client_ca = self._tls.client_ca_file
         credentials = grpc.ssl_server_credentials(
@@ -115,6 +135,90 @@ class GrpcServer:
             require_client_auth=client_ca is not None,
         )
         return server.add_secure_port(self._address, credentials)
+
+
+class _Endless:
+    """Calls that go on until their caller leaves; a server that stops must end them itself."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def until_end(self) -> Iterator[None]:
+        """Leaves the block, quietly, at the end."""
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover - gRPC always runs us in one
+            raise RuntimeError("not in a task")
+        self._tasks.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            task.uncancel()
+        finally:
+            self._tasks.discard(task)
+
+    def end(self) -> None:
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # its package has no types
+    def __init__(self, endless: _Endless) -> None:
+        super().__init__()
+        self._endless = endless
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """The states of a service, as they change."""
+        with self._endless.until_end():
+            await super().Watch(request, context)
+
+
+class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # likewise
+    def __init__(self, endless: _Endless, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self._endless = endless
+
+    async def ServerReflectionInfo(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Answers as long as the caller asks."""
+        with self._endless.until_end():
+            async for answer in super().ServerReflectionInfo(request_iterator, context):
+                yield answer
+
+
+def _refuse_if_taken(path: str) -> None:
+    """Raises OSError if somebody listens there: gRPC would replace their socket file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise OSError("somebody listens there already")
+
+
+def _try_to_bind(address: str, *, reuse_port: bool) -> None:
+    """Raises the system's OSError, which says more than gRPC does, and only to us."""
+    host, _, port = address.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(found[0][4])
+
+
+def _check_pair(tls: TlsFiles) -> None:
+    """Raises OSError where gRPC would only say that it cannot listen."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    except ssl.SSLError as error:
+        raise OSError(f"the TLS files are not usable: {error.reason or error}") from error
 
 
 def _read(path: str) -> bytes:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headgate.errors import ModelNotFound
-
 from headgate_server.config import Config, ModelRoute
 from headgate_server.providers.base import Target
 from headgate_server.providers.runtime import Provider
@@ -84,10 +83,12 @@ class Router:
 
     def candidates(self, route: Route) -> list[Target]:
         """The targets of a route and of its fallbacks, in the order to try them."""
-        found = list(self._ordered(route))
-        for name in route.fallbacks:
-            found.extend(self._ordered(self.route(name)))
-        return found
+        found: dict[tuple[str, str], Target] = {}
+        for tried in (route, *map(self.route, route.fallbacks)):
+            for target in self._ordered(tried):
+                # A target that was tried has nothing new to say.
+                found.setdefault((target.provider, target.model), target)
+        return list(found.values())
 
     def _ordered(self, route: Route) -> Sequence[Target]:
         if route.weights is None or len(route.targets) == 1:

@@ -13,13 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from headgate.errors import GatewayError, InternalError, reason_name
+from headgate.errors import DeadlineExceeded, GatewayError, InternalError, reason_name
 from headgate.v1 import chat_pb2
 
 _log = logging.getLogger(__name__)
 
 OK = "OK"
 CANCELLED = "CANCELLED"
+_MAX_LOGGED_NAME = 128  # callers may ask for anything
+# A caller's deadline ends a call twice: on our clock, and by a cancellation from the caller, whose
+# clock and whose rounding of the deadline on the wire (to 1%) differ a little.
+_DEADLINE_SLACK_SECONDS = 0.05
+_DEADLINE_SLACK_SHARE = 0.01
 
 
 @dataclass(slots=True)
@@ -58,15 +63,24 @@ Hook = Callable[[Settlement], None]
 class Settling:
     """A call that is to be settled: a context manager around all that the core does for it.
 
-    Leaving the block settles, once, whichever way it is left. A GatewayError passes through; any
-    other Exception is a defect of ours, is logged, and becomes an opaque `InternalError`.
+    Leaving the block settles, once, whichever way it is left. A GatewayError passes through, labelled
+    with the request id; any other Exception is a defect of ours, is logged, and becomes an opaque
+    `InternalError`. Being cancelled at the caller's deadline counts as the deadline.
+
+    Attributes:
+        record: what the hooks will get.
+        completed: the answer is whole, so that its reader may leave as it likes.
     """
 
-    __slots__ = ("_hooks", "_settled", "_started", "record")
+    __slots__ = ("_deadline", "_hooks", "_settled", "_started", "completed", "record")
 
-    def __init__(self, record: Settlement, hooks: Sequence[Hook]) -> None:
+    def __init__(
+        self, record: Settlement, hooks: Sequence[Hook], deadline: float | None = None
+    ) -> None:
         self.record = record
+        self.completed = False
         self._hooks = hooks
+        self._deadline = deadline
         self._settled = False
         self._started = time.monotonic()
 
@@ -101,14 +115,26 @@ class Settling:
         if exc is None:
             self.settle(OK)
         elif isinstance(exc, GatewayError):
+            exc.request_id = self.record.request_id
             self.settle(reason_name(exc))
         elif isinstance(exc, Exception):
             self.settle(reason_name(InternalError))
             request_id = self.record.request_id
             _log.error("call %s failed", request_id, exc_info=exc)
-            raise InternalError(f"internal error; the log has it under {request_id}") from exc
+            opaque = InternalError(f"internal error; the log has it under {request_id}")
+            opaque.request_id = request_id
+            raise opaque from exc
+        elif self.completed:  # the reader left after the end, without asking for more
+            self.settle(OK)
         else:  # CancelledError, GeneratorExit: the caller has gone
-            self.settle(CANCELLED)
+            self.settle(reason_name(DeadlineExceeded) if self._late() else CANCELLED)
+
+    def _late(self) -> bool:
+        if self._deadline is None:
+            return False
+        now = time.monotonic()
+        slack = _DEADLINE_SLACK_SECONDS + _DEADLINE_SLACK_SHARE * (now - self._started)
+        return now + slack >= self._deadline
 
 
 def log_settlement(record: Settlement) -> None:
@@ -120,7 +146,7 @@ def log_settlement(record: Settlement) -> None:
         "%s %s model=%s target=%s/%s attempts=%d seconds=%.3f tokens=%s+%s caller=%s",
         record.request_id,
         record.outcome,
-        record.model,
+        record.model[:_MAX_LOGGED_NAME],
         record.provider or "-",
         record.target_model or "-",
         record.attempts,

@@ -30,7 +30,16 @@ class SseParser:
         max_event_bytes: the largest line, and the largest event; more raises `UpstreamProtocol`.
     """
 
-    __slots__ = ("_at_start", "_data", "_data_size", "_event", "_max", "_pieces", "_size")
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_data",
+        "_data_size",
+        "_event",
+        "_max",
+        "_pieces",
+        "_size",
+    )
 
     def __init__(self, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
@@ -40,11 +49,15 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_size = 0
         self._at_start = True
+        self._after_cr = False  # the last byte was a CR: a LF now belongs to it
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Takes the next bytes; returns the events that they complete, in order."""
         if self._at_start:
             data = self._skip_bom(data)
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
         if b"\n" not in data and b"\r" not in data:
             self._keep(data)
             return []
@@ -54,13 +67,9 @@ class SseParser:
             self._pieces.clear()
             self._size = 0
         if b"\r" in data:
-            # A CR at the very end may be half of a CRLF: it waits for the next byte.
-            held = b"\r" if data.endswith(b"\r") else b""
-            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            lines = data.split(b"\n")
-            lines[-1] += held
-        else:
-            lines = data.split(b"\n")
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
         self._keep(lines.pop())
         return self._take(lines)
 
@@ -68,18 +77,15 @@ class SseParser:
         """The end of input: returns the last event if its blank line is missing."""
         rest = b"".join(self._pieces)
         self._pieces.clear()
-        lines = [rest.removesuffix(b"\r"), b""] if rest else [b""]
-        return self._take(lines)
+        self._size = 0
+        return self._take([rest, b""])
 
     def _take(self, lines: list[bytes]) -> list[SseEvent]:
         events: list[SseEvent] = []
         for line in lines:
             if line.startswith(b"data:"):
                 value = line[6:] if line[5:6] == b" " else line[5:]
-                self._data_size += len(value)
-                if self._data_size > self._max:
-                    raise self._too_long()
-                self._data.append(value)
+                self._add(value)
             elif not line:
                 if self._data:
                     data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
@@ -90,9 +96,15 @@ class SseParser:
             elif line.startswith(b"event:"):
                 self._event = line[7:] if line[6:7] == b" " else line[6:]
             elif line == b"data":
-                self._data.append(b"")
+                self._add(b"")
             # Comments, ids, retry times and unknown fields carry nothing that we use.
         return events
+
+    def _add(self, value: bytes) -> None:
+        self._data_size += len(value) + 1  # with its line end, so that empty lines count, too
+        if self._data_size > self._max:
+            raise self._too_long()
+        self._data.append(value)
 
     def _keep(self, piece: bytes) -> None:
         if piece:

@@ -1,36 +1,30 @@
-"""The data plane's one I/O module: sends a call to a provider, returns status, headers and bytes.
+"""The data plane's one seam: sends a call to a provider, returns status, headers and bytes.
 
-Owns the connections, the time limits of one call, the size limits, and the translation of transport
-faults into GatewayErrors. Knows nothing of what the bytes mean. Nothing else in the server opens a
-socket to a provider. Cancelling a call, or leaving a stream, closes its connection: that is how the
-provider learns that nobody listens any more.
-
-aiohttp and not httpx: measured here, a unary call costs 53 µs of CPU against 990.
+Owns a provider's connections, the limits of a call, and the rule that a kept connection which was closed
+meanwhile is replaced once, unseen. Nothing else in the server opens a socket to a provider. Cancelling a
+call, or leaving a stream, closes its connection. Redirects are never followed: the prompt and the key
+would go along.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-import aiohttp
-from headgate.errors import (
-    DeadlineExceeded,
-    GatewayError,
-    UpstreamProtocol,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
-
+from headgate.errors import DeadlineExceeded, GatewayError, UpstreamProtocol, UpstreamTimeout
+from headgate_server.http1 import Clock, Connection, Origin, Stale, connect, request_head
 from headgate_server.providers.base import HttpCall
 
 # An answer that is not 200 explains itself in the beginning; the rest is not worth reading.
 _MAX_ERROR_BYTES = 64 * 1024
-_READ_BUFFER_BYTES = 64 * 1024
+_KEEP_SECONDS = 55.0  # usual load balancers close after 60
+_MAX_KEPT = 1024
+_MAX_HEADS = 256
+_OWN_HEADERS = {"user-agent": "headgate", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +33,8 @@ class Timeouts:
 
     Attributes:
         connect: to open a connection, TLS included.
-        first_byte: from sending the request to the answer's headers.
-        idle: between two reads of a streamed answer.
+        first_byte: from sending the request to the answer's head.
+        idle: the longest silence within an answer.
         total: for everything.
     """
 
@@ -60,30 +54,20 @@ class Answer:
 
 
 class StreamedAnswer:
-    """An answer whose body is read piece by piece.
+    """An answer whose body is read piece by piece: iterate it for bytes as they arrive."""
 
-    Iterating yields bytes as they arrive, and raises GatewayErrors for what goes wrong on the way.
-    """
+    __slots__ = ("_connection", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, watch: _Watch) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._watch = watch
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.status = connection.status
+        self.headers: Mapping[str, str] = connection.headers
 
     def __aiter__(self) -> StreamedAnswer:
         return self
 
     async def __anext__(self) -> bytes:
-        watch = self._watch
-        watch.since = time.monotonic()
-        watch.waiting = True
-        try:
-            piece = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise watch.failure() or _transport_error(error, started=True) from error
-        finally:
-            watch.waiting = False
+        piece = await self._connection.read()
         if not piece:
             raise StopAsyncIteration
         return piece
@@ -100,7 +84,7 @@ class StreamedAnswer:
 
 
 class Upstream:
-    """The connections to one provider. Made once per provider, inside the running event loop.
+    """The connections to one provider.
 
     Args:
         provider: the provider's name, for error messages.
@@ -121,7 +105,9 @@ class Upstream:
         self._timeouts = timeouts
         self._max_body_bytes = max_body_bytes
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._kept: dict[Origin, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._heads: dict[str, tuple[Mapping[str, str], Origin, bytes]] = {}
 
     async def complete(self, call: HttpCall, deadline: float | None) -> Answer:
         """Sends a call and returns the whole answer.
@@ -135,24 +121,18 @@ class Upstream:
             UpstreamTimeout, DeadlineExceeded: our limit or the caller's passed.
             UpstreamProtocol: not HTTP, or a body over the limit.
         """
-        limits = self._timeouts
-        loop_now = asyncio.get_running_loop().time()
-        total, cause = self._total(deadline)
-        phase = min(total, limits.first_byte)
-        try:
-            async with asyncio.timeout_at(loop_now + phase) as timer:
-                response = await self._send(call)
-                try:
-                    timer.reschedule(loop_now + total)
-                    body = await self._read_body(response)
-                finally:
-                    # Closes the connection unless the body was read to its end.
-                    response.close() if not response.content.at_eof() else response.release()
-        except TimeoutError as error:
-            if phase < total and asyncio.get_running_loop().time() < loop_now + total:
-                raise self._timed_out("first_byte", limits.first_byte) from error
-            raise cause from error
-        return Answer(response.status, response.headers, body)
+        origin, head = self._prepare(call)
+        clock = self._clock(deadline)
+        while True:
+            connection = await self._connection(origin, clock)
+            try:
+                connection.send(head, call.body, clock)
+                body = await connection.whole(self._max_body_bytes)
+                return Answer(connection.status, connection.headers, body)
+            except Stale:
+                continue
+            finally:
+                self._release(origin, connection)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -162,159 +142,107 @@ class Upstream:
 
         Raises as `complete` does, here and while reading.
         """
-        limits = self._timeouts
-        total, cause = self._total(deadline)
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(min(total, limits.first_byte)):
-                response = await self._send(call)
-        except TimeoutError as error:
-            if total > limits.first_byte:
-                raise self._timed_out("first_byte", limits.first_byte) from error
-            raise cause from error
-        idle = self._timed_out("idle", limits.idle)
-        watch = _Watch(response, started + total, cause, limits.idle, idle)
-        try:
-            yield StreamedAnswer(response, watch)
-        finally:
-            watch.stop()
-            response.close()
+        origin, head = self._prepare(call)
+        clock = self._clock(deadline)
+        while True:
+            connection = await self._connection(origin, clock)
+            try:
+                connection.send(head, call.body, clock)
+                try:
+                    await connection.head()
+                except Stale:
+                    continue
+                yield StreamedAnswer(connection)
+                return
+            finally:
+                self._release(origin, connection)
 
     async def close(self) -> None:
         """Closes all connections."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        for connection in list(self._open):
+            connection.abort()
 
-    async def _send(self, call: HttpCall) -> aiohttp.ClientResponse:
-        session = self._session or self._open()
-        try:
-            return await session.post(
-                call.url, data=call.body, headers=call.headers, allow_redirects=False
+    def _prepare(self, call: HttpCall) -> tuple[Origin, bytes]:
+        """Where to, and the request's head. Kept, since one provider has few URLs."""
+        known = self._heads.get(call.url)
+        if known is None or known[0] is not call.headers:
+            parts = urlsplit(call.url)
+            if not parts.hostname:
+                raise UpstreamProtocol(f"provider {self._provider!r} has no usable base_url")
+            secure = parts.scheme == "https"
+            if secure and self._tls is None:
+                self._tls = ssl.create_default_context()
+            origin = Origin(
+                parts.hostname,
+                parts.port or (443 if secure else 80),
+                self._tls if secure else None,
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-                raise
-            raise self._named(_transport_error(error, started=False)) from error
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            host = parts.netloc.rpartition("@")[2]
+            head = request_head("POST", path, host, {**_OWN_HEADERS, **call.headers})
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            known = self._heads[call.url] = (call.headers, origin, head)
+        return known[1], known[2] + b"%d\r\n\r\n" % len(call.body)
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._max_body_bytes if response.status == 200 else _MAX_ERROR_BYTES
-        pieces: list[bytes] = []
-        size = 0
+    async def _connection(self, origin: Origin, clock: Clock) -> Connection:
+        kept = self._kept.get(origin)
+        while kept:
+            connection = kept.pop()
+            if connection.usable and connection.idle_until > time.monotonic():
+                return connection
+            connection.abort()
+        left = clock.ends - time.monotonic()
+        limit = self._timeouts.connect
+        if left <= 0:
+            raise clock.late("total")
         try:
-            while piece := await response.content.readany():
-                size += len(piece)
-                if size > limit:
-                    if response.status != 200:
-                        break
-                    raise UpstreamProtocol(f"the upstream's answer is larger than {limit} bytes")
-                pieces.append(piece)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._named(_transport_error(error, started=True)) from error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            connection = await connect(origin, min(limit, left), self._lost)
+        except UpstreamTimeout as error:
+            if left < limit:
+                raise clock.late("total") from error
+            raise
+        self._open.add(connection)
+        return connection
 
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ssl=self._tls or True, keepalive_timeout=60.0, ttl_dns_cache=30
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._timeouts.connect, connect=None, sock_read=None
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": "headgate", "accept-encoding": "gzip, deflate"},
-            read_bufsize=_READ_BUFFER_BYTES,
-            auto_decompress=True,
-        )
-        return self._session
-
-    def _total(self, deadline: float | None) -> tuple[float, GatewayError]:
-        """Seconds for the whole call, and the error when they have passed."""
-        total = self._timeouts.total
-        if deadline is not None:
-            left = max(deadline - time.monotonic(), 0.0)
-            if left <= total:
-                return left, DeadlineExceeded("the caller's deadline passed")
-        return total, self._timed_out("total", total)
-
-    def _timed_out(self, which: str, seconds: float) -> UpstreamTimeout:
-        return UpstreamTimeout(
-            f"provider {self._provider!r} took longer than timeouts.{which} = {seconds:g} s"
-        )
-
-    def _named(self, error: GatewayError) -> GatewayError:
-        return error.with_metadata(provider=self._provider)
-
-
-class _Watch:
-    """The time limits of one stream: a single timer that looks at the clock, re-armed as it fires.
-
-    It closes the response instead of cancelling a task, since the task may be busy with its own
-    caller at that moment; the next read then fails, and `failure` says why.
-    """
-
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        ends: float,
-        late: GatewayError,
-        idle_seconds: float,
-        idle: GatewayError,
-    ) -> None:
-        self.waiting = False
-        self.since = time.monotonic()
-        self._response = response
-        self._ends = ends
-        self._late = late
-        self._idle_seconds = idle_seconds
-        self._idle = idle
-        self._failure: GatewayError | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._next(self.since), self._look)
-
-    def failure(self) -> GatewayError | None:
-        """Which limit passed, if one did."""
-        return self._failure
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def _next(self, now: float) -> float:
-        return max(min(self._ends - now, self._idle_seconds), 0.0)
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        quiet = now - self.since if self.waiting else 0.0
-        if now >= self._ends:
-            self._failure = self._late
-        elif quiet >= self._idle_seconds:
-            self._failure = self._idle
-        else:
-            wait = max(min(self._ends - now, self._idle_seconds - quiet), 0.001)
-            self._timer = self._loop.call_later(wait, self._look)
+    def _release(self, origin: Origin, connection: Connection) -> None:
+        if not connection.finish():
             return
-        self._response.close()
+        kept = self._kept.setdefault(origin, [])
+        seconds = _advertised_keep_alive(connection.headers.get("keep-alive"))
+        if len(kept) >= _MAX_KEPT or seconds <= 0:
+            connection.abort()
+            return
+        connection.idle_until = time.monotonic() + seconds
+        kept.append(connection)
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    def _clock(self, deadline: float | None) -> Clock:
+        limits = self._timeouts
+        ends = time.monotonic() + limits.total
+        if deadline is not None and deadline < ends:
+            return Clock(limits.first_byte, limits.idle, deadline, self._late_for_caller)
+        return Clock(limits.first_byte, limits.idle, ends, self._late)
+
+    def _late(self, limit: str) -> GatewayError:
+        seconds = getattr(self._timeouts, limit)
+        return UpstreamTimeout(
+            f"provider {self._provider!r} took longer than timeouts.{limit} = {seconds:g} s"
+        )
+
+    def _late_for_caller(self, limit: str) -> GatewayError:
+        if limit == "total":
+            return DeadlineExceeded("the caller's deadline passed")
+        return self._late(limit)
 
 
-def _transport_error(error: Exception, *, started: bool) -> GatewayError:
-    """What a fault of the transport means. `started`: the answer had begun."""
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return UpstreamTimeout("the upstream could not be connected to in time")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return UpstreamUnavailable(f"no TLS connection to the upstream: {_reason(error)}")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamUnavailable(f"no connection to the upstream: {_reason(error)}")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        if isinstance(error.__cause__, aiohttp.http_exceptions.TransferEncodingError):
-            return UpstreamProtocol("the upstream's answer is not valid HTTP")
-        return UpstreamUnavailable("the upstream broke off in the middle of its answer")
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL | ValueError):
-        return UpstreamProtocol("the upstream's answer is not valid HTTP")
-    if started:
-        return UpstreamUnavailable("the connection to the upstream broke off")
-    return UpstreamUnavailable("the upstream closed the connection without an answer")
-
-
-def _reason(error: Exception) -> str:
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return getattr(cause, "strerror", None) or type(cause).__name__
+def _advertised_keep_alive(value: str | None) -> float:
+    """How long to keep a connection: a second less than the server says, if it says."""
+    if value:
+        for parameter in value.split(","):
+            name, _, seconds = parameter.strip().partition("=")
+            if name.lower() == "timeout" and seconds.isdigit():
+                return min(int(seconds) - 1.0, _KEEP_SECONDS)
+    return _KEEP_SECONDS

@@ -58,6 +58,16 @@ def _violations(request: chat_pb2.ChatRequest) -> Found:
         yield "messages", "must hold at least one message"
     for index, message in enumerate(request.messages):
         kinds = _KINDS.get(message.role)
+        parts = message.parts
+        if (
+            len(parts) == 1
+            and kinds is not None
+            and parts[0].WhichOneof("kind") == "text"
+            and "text" in kinds
+            and not message.HasField("extra_json")
+            and not parts[0].HasField("extra_json")
+        ):
+            continue  # nearly every message: one plain text
         if kinds is None:
             yield f"messages[{index}].role", "is required and must be a role of content.proto"
         else:
@@ -69,7 +79,7 @@ def _violations(request: chat_pb2.ChatRequest) -> Found:
             if not low <= value <= high:
                 bound = f"from {low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
                 yield name, f"must be {bound}, not {value:g}"
-        elif name in _CHECKS:
+        if name in _CHECKS:
             yield from _CHECKS[name](request)
 
 
@@ -108,10 +118,12 @@ def _part(part: content_pb2.Part, kind: str, path: str, role: content_pb2.Role.V
             yield f"{path}.tool_result.name", "is required"
         for place, inner in enumerate(result.parts):
             inner_kind = inner.WhichOneof("kind")
+            inner_path = f"{path}.tool_result.parts[{place}]"
+            if inner.HasField("extra_json"):
+                yield from _object(f"{inner_path}.extra_json", inner.extra_json)
             if inner_kind not in _INPUT_KINDS:
-                yield f"{path}.tool_result.parts[{place}]", "must be text, image, audio or file"
+                yield inner_path, "must be text, image, audio or file"
             elif inner_kind != "text":
-                inner_path = f"{path}.tool_result.parts[{place}]"
                 yield from _media(getattr(inner, inner_kind), f"{inner_path}.{inner_kind}", role)
     elif kind in ("image", "audio", "file"):
         yield from _media(getattr(part, kind), f"{path}.{kind}", role)
@@ -231,6 +243,8 @@ def _prediction(request: chat_pb2.ChatRequest) -> Found:
     for place, part in enumerate(request.prediction.parts):
         if part.WhichOneof("kind") != "text":
             yield f"prediction.parts[{place}]", "must be text"
+        if part.HasField("extra_json"):
+            yield from _object(f"prediction.parts[{place}].extra_json", part.extra_json)
 
 
 def _audio(request: chat_pb2.ChatRequest) -> Found:

@@ -93,6 +93,7 @@ match = ["anvil-*"]
 TUNING = {
     "temperature",
     "top_p",
+    "top_k",
     "n",
     "stop",
     "seed",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -23,11 +23,12 @@ import grpc
 import grpc.aio
 
 from headgate import metadata
-from headgate.core import CallContext, EventStream
+from headgate.core import CallContext, EventStream, deadline_after
 from headgate.errors import (
     DeadlineExceeded,
     GatewayError,
     UpstreamProtocol,
+    UpstreamUnavailable,
     from_rpc_error,
 )
 from headgate.v1 import (
@@ -199,29 +200,38 @@ class Client:
                 yield [event]
         except grpc.RpcError as error:
             raise _decoded(error, context) from error
+        except asyncio.CancelledError as error:
+            raise _cut_off(error, context) from error
         finally:
             call.cancel()
         if not completed:
-            raise UpstreamProtocol("the core's stream ended before it was complete")
+            incomplete = UpstreamProtocol("the core's stream ended before it was complete")
+            incomplete.request_id = context.request_id
+            raise incomplete
 
     def _context(self, context: CallContext | None, timeout: float | None) -> CallContext:
-        if context is not None:
-            return context
-        seconds = self._timeout if timeout is None else timeout
-        return CallContext() if seconds is None else CallContext.with_timeout(seconds)
+        """The call's context; an explicit timeout wins over its deadline, the default does not."""
+        context = context or CallContext()
+        seconds = timeout
+        if seconds is None and context.deadline is None:
+            seconds = self._timeout
+        return context if seconds is None else replace(context, deadline=deadline_after(seconds))
 
     def _prepare(self, context: CallContext) -> tuple[Any, list[tuple[str, str]], float | None]:
         """The stub, the metadata to send, and the seconds left."""
         left = context.remaining()
         if left is not None and left <= 0:
-            raise DeadlineExceeded("the deadline passed before the call began")
+            late = DeadlineExceeded("the caller's deadline passed before the call began")
+            late.request_id = context.request_id
+            raise late
         sent = [(metadata.REQUEST_ID, context.request_id)]
         key = context.bearer if context.bearer is not None else self._api_key
         if key:
-            sent.append((metadata.AUTHORIZATION, f"Bearer {key}"))
-        if context.traceparent:
+            # No key has such characters, and no metadata may: the core shall say that it is wrong.
+            sent.append((metadata.AUTHORIZATION, f"Bearer {key if _sendable(key) else '?'}"))
+        if context.traceparent and _sendable(context.traceparent):
             sent.append((metadata.TRACEPARENT, context.traceparent))
-        if context.tracestate:
+        if context.tracestate and _sendable(context.tracestate):
             sent.append((metadata.TRACESTATE, context.tracestate))
         self._connect()
         return self._chat, sent, left
@@ -249,9 +259,24 @@ async def _typed(call: Any, context: CallContext) -> object:
         return await call
     except grpc.RpcError as error:
         raise _decoded(error, context) from error
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         call.cancel()
-        raise
+        raise _cut_off(error, context) from error
+
+
+def _sendable(text: str) -> bool:
+    """Whether gRPC takes it as the value of metadata: printable ASCII."""
+    return text.isascii() and text.isprintable()
+
+
+def _cut_off(error: asyncio.CancelledError, context: CallContext) -> BaseException:
+    """What a cancelled wait means: gRPC says so also when it was the channel that was closed."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        return error
+    closed = UpstreamUnavailable("the client was closed while the call ran")
+    closed.request_id = context.request_id
+    return closed
 
 
 def _decoded(error: grpc.RpcError, context: CallContext) -> GatewayError:

@@ -39,13 +39,18 @@ class CallContext:
     @classmethod
     def with_timeout(cls, seconds: float, *, bearer: str | None = None) -> CallContext:
         """A context whose deadline is so many seconds from now."""
-        return cls(deadline=time.monotonic() + seconds, bearer=bearer)
+        return cls(deadline=deadline_after(seconds), bearer=bearer)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, 0 if it has passed, None without one."""
         if self.deadline is None:
             return None
         return max(self.deadline - time.monotonic(), 0.0)
+
+
+def deadline_after(seconds: float) -> float:
+    """The deadline that is so many seconds from now."""
+    return time.monotonic() + seconds
 
 
 class EventStream:
@@ -73,7 +78,8 @@ class EventStream:
             return []
 
     async def aclose(self) -> None:
-        """Ends the call if it still runs. Safe to call at any time, also twice."""
+        """Ends the call if it still runs. Safe to call twice, but not while another task reads."""
+        self._pending = []
         await self._batches.aclose()
 
     def __aiter__(self) -> EventStream:

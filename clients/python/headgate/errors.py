@@ -35,6 +35,7 @@ from typing import Any, ClassVar
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from headgate.v1 import errors_pb2
@@ -43,10 +44,15 @@ DOMAIN = "headgate"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 # gRPC peers accept 8 KiB of metadata by default, and a message travels in it twice: once
-# percent-encoded (up to three bytes for one) and once inside the base64 of the details.
+# percent-encoded (up to three bytes for one) and once inside the base64 of the details. What is
+# clipped is clipped when the error is made, so that it is the same on both sides of a channel.
 MAX_MESSAGE_BYTES = 1024
 MAX_VIOLATIONS = 8
 _MAX_VIOLATION_BYTES = 256
+_MAX_VIOLATIONS_BYTES = 1024  # of all of them together
+_MAX_FACT_BYTES = 128
+_MAX_FACTS = 6
+_MAX_RETRY_SECONDS = 10 * 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ class GatewayError(Exception):
         message: for the caller; never holds secrets. Clipped to 1 KiB.
         retry_after: seconds after which another try may succeed, if known.
         metadata: facts for the caller's log: ``provider``, ``model``, ``upstream_status``,
-            ``upstream_code``.
-        request_id: set on the client's side, from the answer's metadata.
+            ``upstream_code``. A few short ones.
+        request_id: of the call that failed, once it has.
     """
 
     reason: ClassVar[errors_pb2.ErrorReason.ValueType] = errors_pb2.ERROR_REASON_INTERNAL
@@ -81,14 +87,17 @@ class GatewayError(Exception):
     ) -> None:
         self.message = _clip(message, MAX_MESSAGE_BYTES)
         self.retry_after = retry_after
-        self.metadata = dict(metadata or {})
+        self.metadata: dict[str, str] = {}
         self.request_id: str | None = None
         super().__init__(self.message)
+        if metadata:
+            self.with_metadata(**metadata)
 
     def with_metadata(self, **facts: str) -> GatewayError:
         """Adds facts that were not known where the error was raised; keeps those that were."""
         for key, value in facts.items():
-            self.metadata.setdefault(key, value)
+            if key not in self.metadata and len(self.metadata) < _MAX_FACTS:
+                self.metadata[key] = _clip(value, _MAX_FACT_BYTES)
         return self
 
 
@@ -108,13 +117,17 @@ class InvalidRequest(GatewayError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after, metadata=metadata)
-        self.violations = [
-            FieldViolation(
+        self.violations: list[FieldViolation] = []
+        room = _MAX_VIOLATIONS_BYTES
+        for violation in violations[:MAX_VIOLATIONS]:
+            clipped = FieldViolation(
                 _clip(violation.field, _MAX_VIOLATION_BYTES),
                 _clip(violation.description, _MAX_VIOLATION_BYTES),
             )
-            for violation in violations[:MAX_VIOLATIONS]
-        ]
+            room -= len(clipped.field.encode()) + len(clipped.description.encode())
+            if room < 0:
+                break
+            self.violations.append(clipped)
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidRequest:
@@ -279,9 +292,7 @@ def to_status(error: GatewayError, request_id: str = "") -> status_pb2.Status:
     """The error as google.rpc.Status: ErrorInfo, and the details that its kind has."""
     status = status_pb2.Status(code=error.grpc_code.value[0], message=error.message)
     info = error_details_pb2.ErrorInfo(
-        reason=reason_name(error),
-        domain=DOMAIN,
-        metadata={key: _clip(value, _MAX_VIOLATION_BYTES) for key, value in error.metadata.items()},
+        reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
     )
     _attach(status, info)
     if isinstance(error, InvalidRequest) and error.violations:
@@ -298,7 +309,8 @@ def to_status(error: GatewayError, request_id: str = "") -> status_pb2.Status:
         _attach(status, quota)
     if error.retry_after is not None and math.isfinite(error.retry_after):
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(max(error.retry_after, 0.0) * 1e9))
+        seconds = min(max(error.retry_after, 0.0), _MAX_RETRY_SECONDS)
+        retry.retry_delay.FromNanoseconds(round(seconds * 1e9))
         _attach(status, retry)
     if request_id:
         _attach(status, error_details_pb2.RequestInfo(request_id=request_id))
@@ -323,15 +335,18 @@ def from_status(status: status_pb2.Status) -> GatewayError:
         bad = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
         request = error_details_pb2.RequestInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN:
-            found = _BY_REASON.get(info.reason)
-            metadata = dict(info.metadata)
-        elif detail.Unpack(bad):
-            violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
-        elif detail.Unpack(retry):
-            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
-        elif detail.Unpack(request):
-            request_id = request.request_id
+        try:
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                found = _BY_REASON.get(info.reason)
+                metadata = dict(info.metadata)
+            elif detail.Unpack(bad):
+                violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
+            elif detail.Unpack(retry):
+                retry_after = max(retry.retry_delay.ToNanoseconds() / 1e9, 0.0)
+            elif detail.Unpack(request):
+                request_id = request.request_id
+        except DecodeError:
+            continue  # not of our making: a proxy's, or damaged on the way
     cls = found or _judge(code, status.message)
     error: GatewayError
     if issubclass(cls, InvalidRequest):
@@ -351,15 +366,20 @@ def from_rpc_error(error: Any) -> GatewayError:
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_DETAILS_KEY:
             status = status_pb2.Status()
-            status.ParseFromString(value if isinstance(value, bytes) else value.encode("latin-1"))
-            return from_status(status)
+            try:
+                status.ParseFromString(value)
+            except DecodeError:
+                break
+            if status.code == code.value[0]:
+                return from_status(status)
     return from_status(status_pb2.Status(code=code.value[0], message=message))
 
 
 def _judge(code: grpc.StatusCode, message: str) -> type[GatewayError]:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # gRPC's own words for a message over the limit, on either side.
-        return PayloadTooLarge if "larger than max" in message else RateLimited
+        # gRPC's own words for messages and metadata over the limit, on either side.
+        over = "larger than max" in message or "metadata size exceeds" in message
+        return PayloadTooLarge if over else RateLimited
     return _BY_CODE.get(code, InternalError)
 
 

@@ -10,6 +10,8 @@ Needs msgspec, which the base install does not bring; the server and the facade 
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +20,8 @@ from msgspec import inspect
 
 Extra = dict[str, msgspec.Raw] | None
 
-# A member name that no API has; msgspec refuses control characters below it.
-EXTRA_SLOT = "\x7f"
+# A member name that nobody can send, because each process makes up its own.
+EXTRA_SLOT = f"\x7f{secrets.token_hex(8)}"
 
 T = TypeVar("T")
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -79,7 +81,7 @@ class ShapeDecoder(Generic[T]):
             raise _malformed(error) from error
 
 
-def json_text(value: Extra) -> str | None:
+def json_text(value: Mapping[str, msgspec.Raw | list[msgspec.Raw]] | None) -> str | None:
     """The members of a slot as JSON text, None if there are none.
 
     Raises:
@@ -112,19 +114,19 @@ def raw_object(text: str | bytes) -> dict[str, msgspec.Raw]:
         raise _malformed(error) from error
 
 
+def raw_array(text: str | bytes | msgspec.Raw) -> list[msgspec.Raw]:
+    """The items of a JSON array, verbatim. Raises `MalformedJson`."""
+    try:
+        return _RAW_ARRAY.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise _malformed(error) from error
+
+
 def merge_objects(base: str | None, more: str | None) -> str | None:
-    """Two JSON objects in one; members of `more` win, but arrays are joined."""
+    """Two JSON objects in one; members of `more` win."""
     if not base or not more:
         return base or more
-    merged = raw_object(base)
-    for key, value in raw_object(more).items():
-        present = merged.get(key)
-        if present is not None and bytes(present)[:1] == b"[" and bytes(value)[:1] == b"[":
-            joined = [*_RAW_ARRAY.decode(present), *_RAW_ARRAY.decode(value)]
-            merged[key] = msgspec.Raw(msgspec.json.encode(joined))
-        else:
-            merged[key] = value
-    return msgspec.json.encode(merged).decode()
+    return json_text({**raw_object(base), **raw_object(more)}) or "{}"
 
 
 def _malformed(error: Exception) -> MalformedJson:
@@ -142,15 +144,15 @@ def _malformed(error: Exception) -> MalformedJson:
 class _Plan:
     """Which members of a JSON value are known, level by level."""
 
-    members: dict[str, _Plan] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    nested: dict[str, _Plan] = field(default_factory=dict)  # members with something inside
     has_slot: bool = False
     items: _Plan | None = None
     tag_field: str | None = None
     tagged: dict[str, _Plan] = field(default_factory=dict)
 
-    @property
-    def is_object(self) -> bool:
-        return bool(self.members) or self.has_slot
+    def is_empty(self) -> bool:
+        return not (self.names or self.has_slot or self.items or self.tagged)
 
 
 def _plan_of(info: inspect.Type) -> _Plan:
@@ -160,49 +162,58 @@ def _plan_of(info: inspect.Type) -> _Plan:
         if isinstance(option, inspect.Metadata):
             option = option.type
         if isinstance(option, inspect.ListType):
-            plan.items = _plan_of(option.item_type)
+            items = _plan_of(option.item_type)
+            plan.items = None if items.is_empty() else items
         elif isinstance(option, inspect.StructType):
-            members = _Plan()
-            for member in option.fields:
-                if member.encode_name == EXTRA_SLOT:
-                    members.has_slot = True
-                else:
-                    members.members[member.encode_name] = _plan_of(member.type)
+            own = _plan_of_struct(option)
             if option.tag_field is not None:
-                members.members[option.tag_field] = _Plan()
+                own.names.add(option.tag_field)
                 plan.tag_field = option.tag_field
-                plan.tagged[str(option.tag)] = members
+                plan.tagged[str(option.tag)] = own
             else:
-                plan.members, plan.has_slot = members.members, members.has_slot
+                plan.names, plan.nested, plan.has_slot = own.names, own.nested, own.has_slot
+    return plan
+
+
+def _plan_of_struct(info: inspect.StructType) -> _Plan:
+    plan = _Plan()
+    for member in info.fields:
+        if member.encode_name == EXTRA_SLOT:
+            plan.has_slot = True
+            continue
+        plan.names.add(member.encode_name)
+        inner = _plan_of(member.type)
+        if not inner.is_empty():
+            plan.nested[member.encode_name] = inner
     return plan
 
 
 def _rewrite(text: bytes | msgspec.Raw, plan: _Plan) -> bytes | msgspec.Raw:
+    """The text with unknown members in their slots; the same object if there are none."""
     first = bytes(text).lstrip()[:1]
     if first == b"[" and plan.items is not None:
-        items = [_as_raw(_rewrite(item, plan.items)) for item in _RAW_ARRAY.decode(text)]
-        return msgspec.json.encode(items)
-    if first != b"{":
+        old = _RAW_ARRAY.decode(text)
+        new = [_as_raw(_rewrite(item, plan.items)) for item in old]
+        changed = any(after is not before for after, before in zip(new, old, strict=True))
+        return msgspec.json.encode(new) if changed else text
+    if first != b"{" or plan.is_empty():
         return text
     members = _RAW_OBJECT.decode(text)
     if plan.tag_field is not None:
-        tag = members.get(plan.tag_field)
-        plan = plan.tagged.get(_tag_text(tag), plan)
-    if not plan.is_object:
-        return text
-    extra: dict[str, msgspec.Raw] = {}
-    known: dict[str, msgspec.Raw] = {}
-    for key, value in members.items():
-        inner = plan.members.get(key)
-        if inner is not None:
-            known[key] = _as_raw(_rewrite(value, inner))
-        elif plan.has_slot:
-            extra[key] = value
-        else:
-            known[key] = value
-    if extra:
-        known[EXTRA_SLOT] = msgspec.Raw(msgspec.json.encode(extra))
-    return msgspec.json.encode(known)
+        plan = plan.tagged.get(_tag_text(members.get(plan.tag_field)), plan)
+    changed = False
+    for key, inner in plan.nested.items():
+        value = members.get(key)
+        if value is not None:
+            rewritten = _rewrite(value, inner)
+            if rewritten is not value:
+                members[key], changed = _as_raw(rewritten), True
+    if plan.has_slot and not members.keys() <= plan.names:
+        extra = {key: value for key, value in members.items() if key not in plan.names}
+        for key in extra:
+            del members[key]
+        members[EXTRA_SLOT], changed = msgspec.Raw(msgspec.json.encode(extra)), True
+    return msgspec.json.encode(members) if changed else text
 
 
 def _tag_text(tag: msgspec.Raw | None) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from headgate.core import CallContext, ChatCore, EventStream
-from headgate.errors import GatewayError
+from headgate.errors import GatewayError, InternalError
 from headgate.v1 import chat_pb2
-
 from headgate_facade.http import (
     EVENT_STREAM,
     JSON,
@@ -24,9 +24,10 @@ from headgate_facade.http import (
 )
 from headgate_facade.openai.chat_in import ChatCall, read_chat
 from headgate_facade.openai.chat_out import ChunkWriter, write_response
-from headgate_facade.openai.errors import envelope
+from headgate_facade.openai.errors import envelope, error_headers
 from headgate_facade.settings import FacadeSettings
 
+_log = logging.getLogger(__name__)
 _PING = b": ping\n\n"
 
 
@@ -42,7 +43,7 @@ class ChatCompletions:
         context = call_context(scope)
         try:
             call = read_chat(await read_body(scope, receive, self._settings.body_limit))
-            async with cancelled_when_gone(receive):
+            async with cancelled_when_gone(scope, receive):
                 if call.stream:
                     await self._stream(call, context, send)
                 else:
@@ -51,6 +52,11 @@ class ChatCompletions:
             await send_error(send, error, context)
         except ClientGone:
             return
+        except Exception:
+            # The core's own defects arrive as InternalError; this one is the front door's.
+            _log.exception("request %s failed", context.request_id)
+            opaque = InternalError(f"internal error; the log has it under {context.request_id}")
+            await send_error(send, opaque, context)
 
     async def _complete(self, call: ChatCall, context: CallContext, send: Send) -> None:
         response = await self._core.chat_complete(call.request, context)
@@ -65,7 +71,9 @@ class ChatCompletions:
     async def _stream(self, call: ChatCall, context: CallContext, send: Send) -> None:
         """Awaits the first events before the status line, so that early errors keep their status."""
         writer = ChunkWriter(
-            include_usage=call.include_usage, legacy_functions=call.legacy_functions
+            include_usage=call.include_usage,
+            legacy_functions=call.legacy_functions,
+            logprobs=call.request.logprobs,
         )
         events = self._core.chat_stream(call.request, context)
         pinger: _Pinger | None = None
@@ -135,9 +143,5 @@ class _Pinger:
 
 async def send_error(send: Send, error: GatewayError, context: CallContext) -> None:
     """An error before the status line is out."""
-    headers = [JSON, (b"x-request-id", context.request_id.encode())]
-    if error.retry_after is not None:
-        # Whole seconds, rounded up, and never 0, which SDKs take for "not given".
-        headers.append((b"retry-after", b"%d" % max(int(-(-error.retry_after // 1)), 1)))
-        headers.append((b"retry-after-ms", b"%d" % max(int(error.retry_after * 1000), 1)))
+    headers = error_headers(error, context.request_id)
     await send_body(send, error.http_status, headers, envelope(error))

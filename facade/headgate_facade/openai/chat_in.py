@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import mimetypes
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
+
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson, json_text, raw_object, raw_text
-
+from headgate.wire import Extra, MalformedJson, json_text, raw_object, raw_text
 from headgate_facade.openai import wire
 
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+_MEDIA_TYPES = mimetypes.MimeTypes()  # without the machine's own files
 AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 TOOL_CHOICES = {
     b'"none"': chat_pb2.ToolChoice.MODE_NONE,
     b'"auto"': chat_pb2.ToolChoice.MODE_AUTO,
     b'"required"': chat_pb2.ToolChoice.MODE_REQUIRED,
+}
+ROLES = {
+    wire.UserMessage: content_pb2.ROLE_USER,
+    wire.AssistantMessage: content_pb2.ROLE_ASSISTANT,
+    wire.SystemMessage: content_pb2.ROLE_SYSTEM,
+    wire.DeveloperMessage: content_pb2.ROLE_DEVELOPER,
 }
 # Members that go into the message under their own name and as they are.
 PLAIN_MEMBERS = (
@@ -61,10 +73,10 @@ def read_chat(body: bytes) -> ChatCall:
 
 def _refusal(error: MalformedJson, body: bytes) -> InvalidRequest:
     if error.is_json:
-        return InvalidRequest.of(error.path or "body", error.problem)
+        return _misshapen(error)
     if not body.strip():
         return InvalidRequest("the body is empty; it must be a JSON object with model and messages")
-    problem = error.problem
+    problem = _MALFORMED.sub("", error.problem)
     before, marker, offset = problem.rpartition("(byte ")
     if marker:
         head = body[: int(offset.rstrip(")"))]
@@ -74,11 +86,29 @@ def _refusal(error: MalformedJson, body: bytes) -> InvalidRequest:
     return InvalidRequest(f"the body is not valid JSON: {problem}")
 
 
+def _misshapen(error: MalformedJson, within: str = "") -> InvalidRequest:
+    """JSON of another shape than OpenAI's; names the member, the missing one included."""
+    path = f"{within}.{error.path}" if within and error.path else within or error.path
+    found = _MEMBER.fullmatch(error.problem)
+    if found is not None:
+        missing, name = found.groups()
+        problem = "is required" if missing else "is not known here"
+        return InvalidRequest.of(f"{path}.{name}" if path else name, problem)
+    if not path:
+        return InvalidRequest(f"the body must be a JSON object: {error.problem}")
+    return InvalidRequest.of(path, error.problem)
+
+
+# What msgspec says.
+_MEMBER = re.compile(r"object (?:(missing required)|contains unknown) field `([^`]*)`")
+_MALFORMED = re.compile(r"json is malformed: ", re.IGNORECASE)
+
+
 def _read(body: wire.ChatBody) -> ChatCall:
-    request = chat_pb2.ChatRequest(
-        model=body.model,
-        messages=[_message(message, index) for index, message in enumerate(body.messages)],
-    )
+    request = chat_pb2.ChatRequest(model=body.model)
+    for index, message in enumerate(body.messages):
+        # Filled in place: a message built apart is copied when it is put into another.
+        _message(message, index, request.messages.add())
     for name in PLAIN_MEMBERS:
         value = getattr(body, name)
         if value is not None:
@@ -128,10 +158,11 @@ def _reasoning(request: chat_pb2.ChatRequest, body: wire.ChatBody) -> None:
 
 def _rarely_used(request: chat_pb2.ChatRequest, body: wire.ChatBody) -> None:
     if body.audio is not None:
-        voice = bytes(body.audio.voice)
-        request.audio.voice = (
-            msgspec.json.decode(voice, type=str) if voice[:1] == b'"' else voice.decode()
-        )
+        voice = raw_text(body.audio.voice) or ""
+        if voice[:1] not in ('"', "{"):
+            raise InvalidRequest.of("audio.voice", "must be a name or an object with an id")
+        named = voice[0] == '"'
+        request.audio.voice = msgspec.json.decode(voice, type=str) if named else voice
         request.audio.format = body.audio.format
     if body.prediction is not None:
         request.prediction.parts.extend(_parts(body.prediction.content, "prediction.content"))
@@ -152,50 +183,44 @@ def _rarely_used(request: chat_pb2.ChatRequest, body: wire.ChatBody) -> None:
 # Messages.
 
 
-def _message(message: wire.AnyMessage, index: int) -> content_pb2.Message:
-    path = f"messages[{index}]"
-    if isinstance(message, wire.UserMessage):
-        out = content_pb2.Message(
-            role=content_pb2.ROLE_USER, parts=_parts(message.content, f"{path}.content")
-        )
-    elif isinstance(message, wire.AssistantMessage):
-        out = content_pb2.Message(
-            role=content_pb2.ROLE_ASSISTANT, parts=_assistant_parts(message, path)
-        )
-    elif isinstance(message, wire.SystemMessage):
-        out = content_pb2.Message(
-            role=content_pb2.ROLE_SYSTEM, parts=_parts(message.content, f"{path}.content")
-        )
-    elif isinstance(message, wire.DeveloperMessage):
-        out = content_pb2.Message(
-            role=content_pb2.ROLE_DEVELOPER, parts=_parts(message.content, f"{path}.content")
-        )
-    elif isinstance(message, wire.ToolMessage):
-        result = content_pb2.ToolResult(
-            tool_call_id=message.tool_call_id, parts=_parts(message.content, f"{path}.content")
-        )
+def _message(message: wire.AnyMessage, index: int, out: content_pb2.Message) -> None:
+    if isinstance(message, wire.ToolMessage):
+        out.role = content_pb2.ROLE_TOOL
+        result = out.parts.add().tool_result
+        result.tool_call_id = message.tool_call_id
         if message.name is not None:
             result.name = message.name
-        part = content_pb2.Part(tool_result=result)
-        out = content_pb2.Message(role=content_pb2.ROLE_TOOL, parts=[part])
+        _fill(result.parts, message.content, index)
     elif isinstance(message, wire.FunctionMessage):
-        result = content_pb2.ToolResult(
-            name=message.name, parts=_parts(message.content or "", f"{path}.content")
-        )
-        part = content_pb2.Part(tool_result=result)
-        out = content_pb2.Message(role=content_pb2.ROLE_FUNCTION, parts=[part])
+        out.role = content_pb2.ROLE_FUNCTION
+        result = out.parts.add().tool_result
+        result.name = message.name
+        _fill(result.parts, message.content or "", index)
     else:
-        assert_never(message)
-    if message.name is not None and not isinstance(
-        message, wire.ToolMessage | wire.FunctionMessage
-    ):
-        out.name = message.name
+        out.role = ROLES[type(message)]
+        if isinstance(message, wire.AssistantMessage):
+            out.parts.extend(_assistant_parts(message, index))
+        else:
+            _fill(out.parts, message.content, index)
+        if message.name is not None:
+            out.name = message.name
     if message.extra:
         out.extra_json = json_text(message.extra) or ""
-    return out
 
 
-def _assistant_parts(message: wire.AssistantMessage, path: str) -> Iterable[content_pb2.Part]:
+def _fill(
+    parts: RepeatedCompositeFieldContainer[content_pb2.Part],
+    content: str | Iterable[wire.UserPart | wire.ToolPart],
+    index: int,
+) -> None:
+    if isinstance(content, str):
+        parts.add().text = content
+    else:
+        parts.extend(_parts(content, f"messages[{index}].content"))
+
+
+def _assistant_parts(message: wire.AssistantMessage, index: int) -> Iterable[content_pb2.Part]:
+    path = f"messages[{index}]"
     thinking = message.reasoning_content or message.reasoning
     if thinking:
         yield content_pb2.Part(reasoning=content_pb2.Reasoning(text=thinking))
@@ -226,9 +251,17 @@ def _tool_call(call: wire.ToolCall, path: str) -> content_pb2.Part:
             raise InvalidRequest.of(f"{path}.function", "is required for a call of type function")
         out.name, out.arguments_json = call.function.name, call.function.arguments or ""
     part = content_pb2.Part(tool_call=out)
-    if call.extra:
-        part.extra_json = json_text(call.extra) or ""
+    extra = call.extra
+    if call.function is not None and call.function.extra:
+        extra = _nested(extra, "function", call.function.extra)
+    if extra:
+        part.extra_json = json_text(extra) or ""
     return part
+
+
+def _nested(extra: Extra, name: str, inner: Extra) -> Extra:
+    """Unknown members of an object inside; on the way out they are merged into it again."""
+    return {**(extra or {}), name: msgspec.Raw(msgspec.json.encode(inner))}
 
 
 def _parts(
@@ -253,9 +286,7 @@ def _part(part: wire.UserPart | wire.AssistantPart | wire.ToolPart, path: str) -
             image.detail = part.image_url.detail
         out = content_pb2.Part(image=image)
         if part.image_url.extra:
-            # Merged into the image_url object again on the way out.
-            nested = msgspec.Raw(msgspec.json.encode(part.image_url.extra))
-            extra = {**(extra or {}), "image_url": nested}
+            extra = _nested(extra, "image_url", part.image_url.extra)
     elif isinstance(part, wire.AudioPart):
         form = part.input_audio.format
         audio = content_pb2.Media(
@@ -284,7 +315,8 @@ def _file(file: wire.FileRef, path: str) -> content_pb2.Media:
         media.url = file.file_data
     else:
         media.data = _base64(file.file_data, f"{path}.file.file_data")
-        media.media_type = "application/octet-stream"
+        guessed, _ = _MEDIA_TYPES.guess_type(file.filename or "")
+        media.media_type = guessed or "application/octet-stream"
     if file.filename is not None:
         media.filename = file.filename
     return media
@@ -312,8 +344,7 @@ def _tool(raw: msgspec.Raw, index: int) -> chat_pb2.Tool:
             return chat_pb2.Tool(provider_tool_json=raw_text(raw) or "")
         tool = wire.FUNCTION_TOOL.decode(bytes(raw))
     except MalformedJson as error:
-        where = f"{path}.{error.path}" if error.path else path
-        raise InvalidRequest.of(where, error.problem) from error
+        raise _misshapen(error, path) from error
     out = chat_pb2.Tool(function=_function(tool.function))
     extra = json_text(tool.extra)
     if extra is not None:
@@ -345,13 +376,12 @@ def _tool_choice(request: chat_pb2.ChatRequest, raw: msgspec.Raw) -> None:
         )
     members = raw_object(text)
     if bytes(members.get("type", msgspec.Raw(b""))) != b'"function"':
-        request.tool_choice.provider_choice_json = text.decode()
+        request.tool_choice.provider_choice_json = raw_text(raw) or ""
         return
     try:
         request.tool_choice.function_name = wire.NAMED_CHOICE.decode(text).function.name
     except MalformedJson as error:
-        where = f"tool_choice.{error.path}" if error.path else "tool_choice"
-        raise InvalidRequest.of(where, error.problem) from error
+        raise _misshapen(error, "tool_choice") from error
 
 
 def _function_choice(request: chat_pb2.ChatRequest, raw: msgspec.Raw) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+
 from headgate.v1 import chat_pb2, content_pb2
 
 Json = dict[str, Any]
@@ -27,6 +28,7 @@ FINISH_REASONS = {
     chat_pb2.FINISH_REASON_OTHER: "stop",
 }
 DONE = b"data: [DONE]\n\n"
+_SILENT = "silent"  # the kind of a part that the caller's form of answer has no place for
 
 
 def write_response(
@@ -73,7 +75,7 @@ def _choice(choice: chat_pb2.Choice, legacy_functions: bool, with_reasoning: boo
         elif kind == "refusal":
             message["refusal"] = (message["refusal"] or "") + part.refusal
         elif kind == "audio":
-            message["audio"] = _audio(part.audio, part.audio.data, part.audio.transcript)
+            message["audio"] = _audio(part)
     if texts or not (calls or message["refusal"] or "audio" in message):
         message["content"] = "".join(texts)
     if thinking and with_reasoning:
@@ -114,14 +116,20 @@ def _call(call: content_pb2.ToolCall, arguments: str) -> Json:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _audio(audio: content_pb2.Media, data: bytes, transcript: str) -> Json:
+def _audio(part: content_pb2.Part) -> Json:
+    data = base64.b64encode(part.audio.data).decode()
+    return {**_audio_facts(part), "data": data, "transcript": part.audio.transcript}
+
+
+def _audio_facts(part: content_pb2.Part) -> Json:
+    """What is known of audio beside its bytes and words."""
     body: Json = {}
-    if audio.HasField("id"):
-        body["id"] = audio.id
-    if audio.HasField("expire_time"):
-        body["expires_at"] = audio.expire_time.seconds
-    body["data"] = base64.b64encode(data).decode()
-    body["transcript"] = transcript
+    if part.audio.HasField("id"):
+        body["id"] = part.audio.id
+    if part.audio.HasField("expire_time"):
+        body["expires_at"] = part.audio.expire_time.seconds
+    if part.HasField("extra_json"):
+        _merge(body, part.extra_json)
     return body
 
 
@@ -206,9 +214,13 @@ class ChunkWriter:
     What all chunks share is encoded once; a text delta then costs one string to encode.
     """
 
-    def __init__(self, *, include_usage: bool, legacy_functions: bool) -> None:
+    def __init__(
+        self, *, include_usage: bool, legacy_functions: bool, logprobs: bool = False
+    ) -> None:
+        self._logprobs = logprobs
         self._include_usage = include_usage
         self._legacy = legacy_functions
+        self._members: Json = {}
         self._head = b""
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._choices: dict[int, _ChoiceState] = {}
@@ -233,17 +245,23 @@ class ChunkWriter:
         return b"".join(out)
 
     def _started(self, started: chat_pb2.Started) -> None:
-        head: Json = {
+        self._members = {
             "id": started.id,
             "object": "chat.completion.chunk",
             "created": started.create_time.seconds,
             "model": started.model,
         }
-        if started.HasField("service_tier"):
-            head["service_tier"] = started.service_tier
-        if started.HasField("system_fingerprint"):
-            head["system_fingerprint"] = started.system_fingerprint
-        self._head = b"data: " + _encode(head)[:-1] + b',"choices":['
+        self._set_head(started)
+
+    def _set_head(self, source: chat_pb2.Started | chat_pb2.Completed) -> bool:
+        """Encodes what all chunks share; whether the source tells something new."""
+        before = self._head
+        if source.HasField("service_tier"):
+            self._members["service_tier"] = source.service_tier
+        if source.HasField("system_fingerprint"):
+            self._members["system_fingerprint"] = source.system_fingerprint
+        self._head = b"data: " + _encode(self._members)[:-1] + b',"choices":['
+        return self._head != before
 
     def _choice(self, index: int) -> _ChoiceState:
         state = self._choices.get(index)
@@ -264,7 +282,9 @@ class ChunkWriter:
     def _part_started(self, started: chat_pb2.PartStarted, out: list[bytes]) -> None:
         state = self._choice(started.choice)
         part = started.initial
-        kind = part.WhichOneof("kind") or ""
+        kind: str = part.WhichOneof("kind") or ""
+        if kind == "tool_call" and self._legacy and state.calls:
+            kind = _SILENT  # `function_call` holds one call, as in the unary answer
         state.kinds[started.part] = kind
         self._role(state, kind == "tool_call", out)
         if kind == "tool_call":
@@ -277,19 +297,24 @@ class ChunkWriter:
             else:
                 self._put(state, {"tool_calls": [{"index": index, **call}]}, out)
             state.custom[started.part] = part.tool_call.custom
-        elif kind == "audio" and part.audio.HasField("id"):
-            self._put(state, {"audio": {"id": part.audio.id}}, out)
+        elif kind == "audio":
+            known = _audio_facts(part)
+            if known:
+                self._put(state, {"audio": known}, out)
         elif kind == "text" and part.text:
             self._put(state, {"content": part.text}, out)
 
     def _delta(self, delta: chat_pb2.PartDelta, out: list[bytes]) -> None:
         state = self._choice(delta.choice)
         kind = state.kinds.get(delta.part, "text")
-        if kind == "text" and not delta.logprobs and not delta.annotations:
+        text = delta.text
+        if kind == "text" and text and not self._logprobs and not delta.annotations:
             out += (
                 self._head, state.open, b'{"content":', _encode(delta.text), b"}", state.close,
                 self._tail,
             )  # fmt: skip
+            return
+        if kind == _SILENT:
             return
         body: Json = {}
         if kind == "text":
@@ -338,8 +363,8 @@ class ChunkWriter:
             call: Json = {"index": state.calls[finished.part]}
             _merge(call, rest.extra_json)
             self._put(state, {"tool_calls": [call]}, out)
-        elif kind == "audio" and rest.audio.HasField("expire_time"):
-            self._put(state, {"audio": {"expires_at": rest.audio.expire_time.seconds}}, out)
+        elif kind == "audio" and (known := _audio_facts(rest)):
+            self._put(state, {"audio": known}, out)
 
     def _choice_finished(self, finished: chat_pb2.ChoiceFinished, out: list[bytes]) -> None:
         state = self._choice(finished.choice)
@@ -358,6 +383,7 @@ class ChunkWriter:
         out += (self._head, _encode(choice), self._tail)
 
     def _completed(self, completed: chat_pb2.Completed, out: list[bytes]) -> None:
+        changed = self._set_head(completed)
         extra: Json = {}
         if completed.HasField("extra_json"):
             _merge(extra, completed.extra_json)
@@ -365,11 +391,12 @@ class ChunkWriter:
             usage = usage_json(completed.usage) if completed.HasField("usage") else None
             last = {"usage": usage, **extra}
             out += (self._head, b"],", _encode(last)[1:], b"\n\n")
-        elif extra:
-            # Vendors' members that were known only now. Not in a chunk without choices: only who
-            # asked for usage expects one of those.
-            idle = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":null}],'
-            out += (self._head, idle, _encode(extra)[1:], b"\n\n")
+        elif extra or changed:
+            # What was known only now. Not in a chunk without choices: only who asked for usage
+            # expects one of those.
+            idle = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]'
+            rest = b"," + _encode(extra)[1:] if extra else b"}"
+            out += (self._head, idle, rest, b"\n\n")
         out.append(DONE)
 
 

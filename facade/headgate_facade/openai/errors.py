@@ -6,9 +6,11 @@ status, and show `type`, `code` and `param`.
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
+
 from headgate.errors import (
     ContentFiltered,
     ContextTooLong,
@@ -27,6 +29,7 @@ from headgate.errors import (
     UpstreamUnavailable,
     reason_name,
 )
+from headgate_facade.http import JSON, Headers
 
 # (type, code), the most specific class first.
 _KINDS: tuple[tuple[type[GatewayError], str, str | None], ...] = (
@@ -45,8 +48,21 @@ _KINDS: tuple[tuple[type[GatewayError], str, str | None], ...] = (
     (UpstreamRejectedUs, "server_error", None),
     (UpstreamProtocol, "server_error", None),
 )
-# A path into the proto is a path into the body, but for the parts of a message.
-_PART_PATH = re.compile(r"\.parts\[(\d+)\](\.\w+)*")
+# Faults that another try cannot cure, though SDKs retry their status. `x-should-retry` overrules it:
+# https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py
+_FINAL = (QuotaExhausted, UpstreamRejectedUs)
+# A path into the proto is a path into the body, but for these.
+_PATHS = (
+    (re.compile(r"\.parts\[\d+\]\.tool_result\.parts\b"), ".content"),
+    (re.compile(r"\.parts\[\d+\]\.tool_result\.(?=tool_call_id|name)"), "."),
+    (re.compile(r"\.parts\[(\d+)\]((?!\.parts)\.\w+)*"), r".content[\1]"),
+    (re.compile(r"\.parts\b"), ".content"),
+    (re.compile(r"\b(parameters|schema)_json\b"), r"\1"),
+    (re.compile(r"\breasoning\.native_json\b"), "thinking"),
+    (re.compile(r"\breasoning\.enabled\b"), "enable_thinking"),
+    (re.compile(r"\breasoning\.effort\b"), "reasoning_effort"),
+    (re.compile(r"\btool_choice\.(mode|provider_choice_json)\b"), "tool_choice"),
+)
 
 
 def envelope(error: GatewayError) -> bytes:
@@ -63,7 +79,7 @@ def envelope(error: GatewayError) -> bytes:
     elif isinstance(error, ModelNotFound):
         param = "model"
     body = {
-        "message": _PART_PATH.sub(r".content[\1]", error.message),
+        "message": rest_path(error.message),
         "type": kind,
         "param": param,
         "code": code or None,
@@ -71,9 +87,23 @@ def envelope(error: GatewayError) -> bytes:
     return msgspec.json.encode({"error": body})
 
 
-def rest_path(field: str) -> str:
-    """A field path of the proto in the words of the body."""
-    return _PART_PATH.sub(r".content[\1]", field).replace(".parts", ".content")
+def error_headers(error: GatewayError, request_id: str) -> Headers:
+    """The headers that go with the envelope."""
+    headers = [JSON, (b"x-request-id", request_id.encode())]
+    if error.retry_after is not None:
+        # Whole seconds, rounded up, and never 0, which SDKs take for "not given".
+        headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
+        headers.append((b"retry-after-ms", b"%d" % max(int(error.retry_after * 1000), 1)))
+    if isinstance(error, _FINAL):
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def rest_path(text: str) -> str:
+    """Field paths of the proto in the words of the body."""
+    for path, words in _PATHS:
+        text = path.sub(words, text)
+    return text
 
 
 def plain_envelope(message: str, kind: str, code: str | None) -> bytes:

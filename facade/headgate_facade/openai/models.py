@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
 from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError
 from headgate.v1 import model_service_pb2
-from pydantic import BaseModel, Field
-
 from headgate_facade.http import call_context
-from headgate_facade.openai.errors import envelope
+from headgate_facade.openai.errors import envelope, error_headers
 
 _PAGE_SIZE = 1000
 
@@ -21,7 +21,7 @@ class ModelObject(BaseModel):
     """A model, as OpenAI describes one."""
 
     id: str = Field(description="The name to put into a request's `model`.")
-    object: str = "model"
+    object: Literal["model"] = "model"
     created: int = Field(description="When the model became known to this gateway, Unix time.")
     owned_by: str = Field(description="The providers behind it.")
 
@@ -29,7 +29,7 @@ class ModelObject(BaseModel):
 class ModelList(BaseModel):
     """The models that the caller may use."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: list[ModelObject]
 
 
@@ -44,7 +44,7 @@ class CatalogEntry(BaseModel):
     """What is known about a model; null means not known."""
 
     id: str
-    object: str = "model.catalog"
+    object: Literal["model.catalog"] = "model.catalog"
     providers: list[str]
     family: str | None
     modalities: Modalities
@@ -60,6 +60,8 @@ def models_router(core: ChatCore) -> APIRouter:
     """The three routes."""
     router = APIRouter(tags=["models"])
 
+    @router.head("/v1/models", include_in_schema=False)
+    @router.get("/v1/models/", include_in_schema=False)
     @router.get("/v1/models", response_model=ModelList, summary="List models")
     async def list_models(request: Request) -> Response:
         context = call_context(request.scope)
@@ -79,6 +81,7 @@ def models_router(core: ChatCore) -> APIRouter:
             return _failed(error, context)
         return JSONResponse({"object": "list", "data": found}, headers=_headers(context))
 
+    @router.head("/v1/models/{model:path}", include_in_schema=False)
     @router.get("/v1/models/{model:path}", response_model=ModelObject, summary="Get a model")
     async def get_model(model: str, request: Request) -> Response:
         context = call_context(request.scope)
@@ -88,6 +91,7 @@ def models_router(core: ChatCore) -> APIRouter:
             return _failed(error, context)
         return JSONResponse(_model_object(found), headers=_headers(context))
 
+    @router.head("/v1/model-catalog/{model:path}", include_in_schema=False)
     @router.get(
         "/v1/model-catalog/{model:path}",
         response_model=CatalogEntry,
@@ -148,6 +152,7 @@ def _headers(context: CallContext) -> dict[str, str]:
 
 
 def _failed(error: GatewayError, context: CallContext) -> Response:
-    return Response(
-        envelope(error), error.http_status, _headers(context), media_type="application/json"
-    )
+    headers = {
+        name.decode(): value.decode() for name, value in error_headers(error, context.request_id)
+    }
+    return Response(envelope(error), error.http_status, headers)

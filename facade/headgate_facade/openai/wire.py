@@ -7,13 +7,21 @@ Defaults are None throughout: what the caller leaves out is the provider's to de
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from headgate.wire import Extra, ShapeDecoder, extra_slot
 from msgspec import Meta
 
+from headgate.wire import Extra, ShapeDecoder, extra_slot
+
 _ABSENT = msgspec.Raw()
+
+
+def _maybe() -> Any:
+    """The default of a raw member. A factory, because msgspec cannot put a plain one into a schema."""
+    return msgspec.field(default_factory=lambda: _ABSENT)
+
+
 _INT64_MAX = 2**63 - 1
 Int64 = Annotated[int, Meta(ge=-(2**63), le=_INT64_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=_INT64_MAX)]
@@ -97,6 +105,9 @@ class FunctionCall(Wire):
 
     name: str
     arguments: str | None = None
+    # What the SDKs' parsing helpers add for their user and then send back; `arguments` says it all.
+    parsed_arguments: msgspec.Raw = _maybe()
+    extra: Extra = extra_slot()
 
 
 class CustomCall(Wire):
@@ -162,6 +173,7 @@ class AssistantMessage(Wire, tag_field="role", tag="assistant"):
     reasoning_content: str | None = None
     reasoning: str | None = None
     annotations: list[msgspec.Raw] | None = None
+    parsed: msgspec.Raw = _maybe()  # as parsed_arguments above; `content` says it all
     extra: Extra = extra_slot()
 
 
@@ -200,7 +212,7 @@ class Function(Wire):
 
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = _ABSENT
+    parameters: msgspec.Raw = _maybe()
     strict: bool | None = None
 
 
@@ -249,7 +261,7 @@ class JsonSchema(Wire):
 
     name: str
     description: str | None = None
-    schema: msgspec.Raw = _ABSENT
+    schema: msgspec.Raw = _maybe()
     strict: bool | None = None
 
 
@@ -304,10 +316,10 @@ class ChatBody(Wire):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[msgspec.Raw] | None = None
-    tool_choice: msgspec.Raw = _ABSENT
+    tool_choice: msgspec.Raw = _maybe()
     parallel_tool_calls: bool | None = None
     functions: list[Function] | None = None
-    function_call: msgspec.Raw = _ABSENT
+    function_call: msgspec.Raw = _maybe()
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Positive | None = None
@@ -325,7 +337,7 @@ class ChatBody(Wire):
     reasoning_effort: str | None = None
     enable_thinking: bool | None = None
     llmgw_thinking: bool | None = None
-    thinking: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _maybe()
     modalities: list[str] | None = None
     audio: AudioOptions | None = None
     prediction: Prediction | None = None

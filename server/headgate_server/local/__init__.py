@@ -6,7 +6,7 @@ other upstream.
 """
 
 from headgate_server.local.fetch import FetchProgress, Phase, fetch_weights
-from headgate_server.local.options import Endpoint, LocalModelOptions, State
+from headgate_server.local.options import DEFAULT_SLOTS, Endpoint, LocalModelOptions, State
 from headgate_server.local.supervisor import LocalModel
 from headgate_server.local.weights import (
     SMOLLM2,
@@ -16,6 +16,7 @@ from headgate_server.local.weights import (
 )
 
 __all__ = [
+    "DEFAULT_SLOTS",
     "SMOLLM2",
     "Endpoint",
     "FetchProgress",

@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DEFAULT_SLOTS = 2
+
 
 class State(enum.Enum):
     """Where a local model is in its life."""
@@ -33,7 +35,7 @@ class LocalModelOptions:
     alias: str = "smollm2-135m-instruct"
     context_tokens: int = 4096
     """Per slot."""
-    slots: int = 2
+    slots: int = DEFAULT_SLOTS
     """Answers that are generated at the same time; further requests queue in the child."""
     threads: int = field(default_factory=lambda: default_threads())
     max_connections: int = 64

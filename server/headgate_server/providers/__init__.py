@@ -28,7 +28,7 @@ PLANNED = ("openai_responses", "anthropic", "gemini", "vertex", "bedrock", "cohe
 GENERIC = Vendor(name="OpenAI-compatible server", auth="none")
 
 # The embedded model's own server.
-LOCAL = Vendor(name="Embedded model", auth="none")
+LOCAL = Vendor(name="Embedded model", auth="none", usage_per_choice=True)
 
 
 def kinds() -> dict[str, KindInfo]:

@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
-
 from headgate_server.providers.vendors import Family, Vendor
 
 UnsupportedPolicy = Literal["strict", "drop", "pass"]
@@ -90,7 +89,7 @@ class Dialect(Protocol):
         """The answer to a unary call with status 200. Raises `UpstreamProtocol` for nonsense."""
         ...
 
-    def stream_decoder(self, request: chat_pb2.ChatRequest) -> StreamDecoder:
+    def stream_decoder(self, request: chat_pb2.ChatRequest, target: Target) -> StreamDecoder:
         """A decoder for one streamed answer."""
         ...
 

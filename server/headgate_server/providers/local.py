@@ -1,9 +1,10 @@
-"""The embedded model's dialect: OpenAI's, adapted to what its server and so small a model can do. Pure.
+"""The embedded model's dialect: OpenAI's, adapted to its server and to so small a model. Pure.
 
 llama.cpp's server takes `tool_choice` without enforcing it, and a model of 135 million parameters never
 calls a tool by itself. So a forced call is asked for as JSON by a schema, which the server does enforce,
 and the JSON is handed on as a tool call. Without a system message this model falls into gibberish; it
-gets one. See https://github.com/ggml-org/llama.cpp/tree/master/tools/server.
+gets one. Findings come from running xllamacpp 2026.10; the server's own words are at
+https://github.com/ggml-org/llama.cpp/tree/master/tools/server.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
-
+from headgate.wire import merge_objects
 from headgate_server.providers.base import Dialect, Endpoint, HttpCall, StreamDecoder, Target
 
 DEFAULT_SYSTEM = "You are a helpful AI assistant."
+# Without a bound the model can talk until its context is full.
+DEFAULT_MAX_TOKENS = 1024
 _INSTRUCTIONS = frozenset((content_pb2.ROLE_SYSTEM, content_pb2.ROLE_DEVELOPER))
-_ANY_OBJECT = msgspec.Raw(b'{"type":"object"}')
+# An empty or absent schema would let the server invent arguments.
+_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+# Progress reports while a prompt is read: with them the server notices a caller who has gone, and
+# without them only when the whole prompt has been read.
+_SERVER_OPTIONS = '{"return_progress":true}'
+
+Events = list[chat_pb2.ChatEvent]
 
 
 class LocalDialect:
@@ -42,21 +52,15 @@ class LocalDialect:
             del adapted.messages[:]
             adapted.messages.append(system)
             adapted.messages.extend(request.messages)
-        warnings: list[chat_pb2.Warning] = []
-        if request.tools:
-            for field in ("tools", "tool_choice", "parallel_tool_calls"):
-                adapted.ClearField(field)
-            if _forced(request):
-                schema = adapted.response_format.json_schema
-                schema.name, schema.schema_json = "tool_call", _call_schema(request)
-            elif not _forbidden(request):
-                warnings.append(
-                    chat_pb2.Warning(
-                        field="tools",
-                        message="left out: the local model calls a tool only if tool_choice "
-                        "is required or names one",
-                    )
-                )
+        if not request.HasField("max_tokens") and not request.HasField("max_completion_tokens"):
+            adapted.max_tokens = DEFAULT_MAX_TOKENS
+        if request.logprobs and not request.top_logprobs:
+            # 0 would mean no log probabilities at all; the decoder takes the surplus out again.
+            adapted.top_logprobs = 1
+        adapted.extra_body_json = (
+            merge_objects(request.extra_body_json, _SERVER_OPTIONS) or _SERVER_OPTIONS
+        )
+        warnings = self._adapt_tools(request, adapted)
         call = self._openai.encode(adapted, target, endpoint, stream=stream)
         if warnings:
             call = HttpCall(call.url, call.headers, call.body, [*call.warnings, *warnings])
@@ -66,9 +70,12 @@ class LocalDialect:
         """Whole answers are never asked for: see `Provider.always_stream`."""
         return self._openai.decode(body)
 
-    def stream_decoder(self, request: chat_pb2.ChatRequest) -> StreamDecoder:
+    def stream_decoder(self, request: chat_pb2.ChatRequest, target: Target) -> StreamDecoder:
         """A decoder for one streamed answer."""
-        decoder = self._openai.stream_decoder(request)
+        decoder: StreamDecoder = _Cleaner(
+            self._openai.stream_decoder(request, target),
+            without_top=bool(request.logprobs and not request.top_logprobs),
+        )
         return _ForcedCallDecoder(decoder) if _forced(request) else decoder
 
     def error_in_body(self, body: bytes) -> GatewayError | None:
@@ -79,6 +86,23 @@ class LocalDialect:
         """The error behind another status than 200."""
         return self._openai.decode_error(status, headers, body)
 
+    def _adapt_tools(
+        self, request: chat_pb2.ChatRequest, adapted: chat_pb2.ChatRequest
+    ) -> list[chat_pb2.Warning]:
+        if not request.tools:
+            return []
+        for field in ("tools", "tool_choice", "parallel_tool_calls"):
+            adapted.ClearField(field)
+        if _forced(request):
+            # The model's template has no place for tools; without a word of them it guesses.
+            adapted.messages.add(role=content_pb2.ROLE_SYSTEM).parts.add(text=_call_hint(request))
+            schema = adapted.response_format.json_schema
+            schema.name, schema.schema_json = "tool_call", _call_schema(request)
+        elif request.tool_choice.mode != chat_pb2.ToolChoice.MODE_NONE:
+            why = "the local model calls a tool only if tool_choice is required or names one"
+            return [chat_pb2.Warning(field="tools", message=f"left out: {why}")]
+        return []
+
 
 def _forced(request: chat_pb2.ChatRequest) -> bool:
     choice = request.tool_choice
@@ -88,31 +112,80 @@ def _forced(request: chat_pb2.ChatRequest) -> bool:
     )
 
 
-def _forbidden(request: chat_pb2.ChatRequest) -> bool:
-    return request.tool_choice.mode == chat_pb2.ToolChoice.MODE_NONE
+def _call_hint(request: chat_pb2.ChatRequest) -> str:
+    """What the callable functions are, in words."""
+    lines = ["Answer with a call of one of these functions, as JSON with name and arguments:"]
+    for function in _callable(request):
+        about = f": {function.description}" if function.description else ""
+        lines.append(f"- {function.name}{about} {function.parameters_json or '{}'}")
+    return "\n".join(lines)
+
+
+def _callable(request: chat_pb2.ChatRequest) -> list[chat_pb2.FunctionTool]:
+    wanted = request.tool_choice.function_name
+    functions = [tool.function for tool in request.tools if tool.HasField("function")]
+    return [function for function in functions if not wanted or function.name == wanted]
 
 
 def _call_schema(request: chat_pb2.ChatRequest) -> str:
     """One alternative for each tool that may be called: its name, and its parameters' schema."""
-    wanted = request.tool_choice.function_name
     alternatives: list[dict[str, Any]] = []
-    for tool in request.tools:
-        function = tool.function
-        if not function.name or (wanted and function.name != wanted):
-            continue
-        parameters = (
-            msgspec.Raw(function.parameters_json) if function.parameters_json else _ANY_OBJECT
-        )
+    for function in _callable(request):
+        place = f"#/anyOf/{len(alternatives)}/properties/arguments"
+        parameters = msgspec.json.decode(function.parameters_json or "{}")
         alternatives.append(
             {
                 "type": "object",
-                "properties": {"name": {"const": function.name}, "arguments": parameters},
+                "properties": {
+                    "name": {"const": function.name},
+                    "arguments": _moved(parameters, place) if parameters else _NO_ARGUMENTS,
+                },
                 "required": ["name", "arguments"],
                 "additionalProperties": False,
             }
         )
-    schema = alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
-    return msgspec.json.encode(schema).decode()
+    return msgspec.json.encode({"anyOf": alternatives}).decode()
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """The schema with its own references pointing to where it is put."""
+    if isinstance(schema, list):
+        return [_moved(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: place + value[1:]
+        if key == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _moved(value, place)
+        for key, value in schema.items()
+    }
+
+
+class _Cleaner:
+    """Takes out what the server says about itself, and alternatives that nobody asked for."""
+
+    def __init__(self, inner: StreamDecoder, *, without_top: bool) -> None:
+        self._inner = inner
+        self._without_top = without_top
+
+    def feed(self, data: bytes) -> Events:
+        """Takes the next bytes."""
+        return self._clean(self._inner.feed(data))
+
+    def finish(self) -> Events:
+        """The end of the body."""
+        return self._clean(self._inner.finish())
+
+    def _clean(self, events: Events) -> Events:
+        for event in events:
+            if event.HasField("completed"):
+                event.completed.ClearField("extra_json")
+            elif event.HasField("choice_finished"):
+                event.choice_finished.ClearField("extra_json")
+            elif self._without_top and event.HasField("part_delta"):
+                for token in event.part_delta.logprobs:
+                    del token.top[:]
+        return events
 
 
 class _Call(msgspec.Struct):
@@ -129,16 +202,16 @@ class _ForcedCallDecoder:
         self._inner = inner
         self._texts: dict[int, list[str]] = {}
 
-    def feed(self, data: bytes) -> list[chat_pb2.ChatEvent]:
+    def feed(self, data: bytes) -> Events:
         """Takes the next bytes."""
         return self._adapt(self._inner.feed(data))
 
-    def finish(self) -> list[chat_pb2.ChatEvent]:
+    def finish(self) -> Events:
         """The end of the body."""
         return self._adapt(self._inner.finish())
 
-    def _adapt(self, events: list[chat_pb2.ChatEvent]) -> list[chat_pb2.ChatEvent]:
-        adapted: list[chat_pb2.ChatEvent] = []
+    def _adapt(self, events: Events) -> Events:
+        adapted: Events = []
         for event in events:
             kind = event.WhichOneof("event")
             if kind == "part_delta":
@@ -149,7 +222,7 @@ class _ForcedCallDecoder:
                 adapted.append(event)
         return adapted
 
-    def _call(self, finished: chat_pb2.ChoiceFinished) -> list[chat_pb2.ChatEvent]:
+    def _call(self, finished: chat_pb2.ChoiceFinished) -> Events:
         choice = finished.choice
         text = "".join(self._texts.pop(choice, ()))
         try:
@@ -159,9 +232,10 @@ class _ForcedCallDecoder:
             initial, content = content_pb2.Part(text=""), text
         else:
             initial = content_pb2.Part(
-                tool_call=content_pb2.ToolCall(id=_call_id(), name=call.name)
+                tool_call=content_pb2.ToolCall(id=f"call_{secrets.token_hex(12)}", name=call.name)
             )
-            content = bytes(call.arguments).decode()
+            # The model's own white space is of no use to anybody.
+            content = msgspec.json.format(bytes(call.arguments), indent=-1).decode()
             finished.finish_reason = chat_pb2.FINISH_REASON_TOOL_CALLS
         return [
             chat_pb2.ChatEvent(
@@ -171,7 +245,3 @@ class _ForcedCallDecoder:
             chat_pb2.ChatEvent(part_finished=chat_pb2.PartFinished(choice=choice, part=0)),
             chat_pb2.ChatEvent(choice_finished=finished),
         ]
-
-
-def _call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"

@@ -56,9 +56,13 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """False: the role `developer` must be sent as `system`."""
     stream_usage: bool = True
     """False: `stream_options.include_usage` is refused; usage comes unasked or not at all."""
+    usage_per_choice: bool = False
+    """True: a stream of several choices tells the tokens of each in a usage chunk of its own."""
     thinking: Thinking | None = None
     """The vendor's switch for all its models; None leaves it to the model's family."""
     reasoning_field: ReasoningField = "reasoning_content"
+    cache_control: bool = False
+    """True: parts and tools may carry Anthropic's `cache_control`; elsewhere it is left out."""
     unsupported: tuple[str, ...] = ()
     """Tuning parameters, by OpenAI name, that the vendor refuses or documents as without effect."""
     query: dict[str, str] = {}

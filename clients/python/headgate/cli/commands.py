@@ -115,6 +115,125 @@ def facade(
     serving.serve_facade(config, options, core, processes=workers, tls=tls)
 
 
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        "--server",
+        envvar=["HEADGATE_TARGET", "HEADGATE_GRPC"],
+        help="The gateway's gRPC address: HOST:PORT or unix:/path.",
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", envvar="HEADGATE_API_KEY", help="The key for the gateway."),
+]
+TlsOption = Annotated[bool, typer.Option("--tls", help="TLS, by the system's roots.")]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca", help="TLS: PEM of who signed the gateway's certificate.")
+]
+CertOption = Annotated[
+    Path | None, typer.Option("--cert", help="TLS: PEM of our client certificate.")
+]
+CertKeyOption = Annotated[
+    Path | None, typer.Option("--cert-key", help="TLS: PEM of that certificate's key.")
+]
+
+
+@app.command()
+def chat(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The question. Without it: a session, or all of stdin if it is a pipe."
+        ),
+    ] = None,
+    target: TargetOption = "127.0.0.1:50051",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", envvar="HEADGATE_MODEL", help="Default: the only one."),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions.")] = None,
+    key: KeyOption = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", "-t", min=0, max=2)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Longest answer, thinking included.")
+    ] = None,
+    reasoning_effort: Annotated[
+        str | None, typer.Option("--reasoning-effort", help="none, minimal, low, medium, high, ...")
+    ] = None,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Ask for the answer in one piece.")
+    ] = False,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from headgate.cli import chat
+
+    settings = chat.Settings(
+        model, system, temperature, max_tokens, reasoning_effort, stream=not no_stream
+    )
+    chat.run(prompt, settings, target, key, client_tls(tls, ca, cert, cert_key))
+
+
+@app.command()
+def models(
+    target: TargetOption = "127.0.0.1:50051",
+    key: KeyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """List the models of a running gateway."""
+    from headgate.cli import models
+
+    models.run(target, key, client_tls(tls, ca, cert, cert_key), as_json=as_json)
+
+
+@app.command()
+def check_config(
+    config: ConfigOption = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema.")] = False,
+) -> None:
+    """Check a configuration file without starting anything."""
+    from headgate.cli import check_config
+
+    if schema:
+        check_config.print_schema()
+    else:
+        check_config.run(config)
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = None,
+    grpc: GrpcOption = None,
+    rest: RestOption = None,
+    insecure: InsecureOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+) -> None:
+    """Find out what is configured, what is reachable, and what to do about the rest."""
+    from headgate.cli import doctor
+
+    options = {"grpc": grpc, "rest": rest, "insecure": insecure}
+    doctor.run(config, options, as_json=as_json)
+
+
+def client_tls(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+    """TLS towards a gateway, if any option asks for it."""
+    if bool(cert) != bool(key):
+        raise typer.BadParameter("--cert and --cert-key go together")
+    try:
+        return tls_options(ca, cert, key) if tls or ca or cert else None
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {error.filename}: {error.strerror}") from error
+
+
 def tls_options(ca: Path | None, cert: Path | None, key: Path | None) -> Tls:
     """TLS towards a core, from PEM files."""
     from headgate.client import Tls

@@ -14,18 +14,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.cli import workers
 
 if TYPE_CHECKING:
+    from headgate.client import Tls
     from headgate_facade.settings import FacadeSettings
     from headgate_server.config import Config
     from headgate_server.local import LocalModelOptions
-
-    from headgate.client import Tls
 
 Options = Mapping[str, object]
 Stop = Callable[[float], Awaitable[None]]
@@ -80,22 +79,26 @@ def _or_exit(load: Callable[[], Config]) -> Config:
 async def _serve(
     config: Config, addresses: dict[str, str], *, natural_homes: bool, offline: bool
 ) -> None:
+    from headgate.cli.local_weights import local_model_options
     from headgate_server.app import App
     from headgate_server.grpc_server import GrpcServer, TlsFiles
 
-    from headgate.cli.local_weights import local_model_options
-
+    stopping = _stop_on_signals()
     worker = workers.inherited()
     addresses = {**addresses, **(worker.addresses if worker else {})}
     endpoints = worker.local_endpoints if worker else {}
     local: dict[str, LocalModelOptions] = {}
     if worker is None:
-        local = await local_model_options(config, offline=offline)
+        found = await workers.unless(stopping, local_model_options(config, offline=offline))
+        local = found or {}
     files = config.listen.tls
-    async with App(
-        config, local_options=local, local_endpoints=endpoints, natural_homes=natural_homes
-    ) as app:
-        stops: list[Stop] = []
+    stops: list[Stop] = []
+    async with (
+        App(
+            config, local_options=local, local_endpoints=endpoints, natural_homes=natural_homes
+        ) as app,
+        _stopped_at_last(stops),
+    ):
         grpc = GrpcServer(
             app.core,
             addresses["grpc"],
@@ -103,31 +106,47 @@ async def _serve(
             tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file) if files else None,
             reuse_port=worker is not None,
         )
-        addresses["grpc"] = await _listen(grpc.start())
         stops.append(grpc.stop)
+        addresses["grpc"] = await _listen(addresses["grpc"], grpc.start())
         if "rest" in addresses:
             from headgate_facade.app import create_app
 
             rest = create_app(app.core, _facade_settings(config))
             stop, addresses["rest"] = await _start_rest(rest, addresses["rest"], config)
             stops.append(stop)
-        await _load_local_models(app)
-        await _until_stopped(config, addresses, app.core.drain, stops)
+        await workers.unless(stopping, _load_local_models(app))
+        await _until_stopped(stopping, config, addresses, app.core.drain, stops)
 
 
 async def _serve_facade(
     config: Config, addresses: dict[str, str], core: str, tls: Tls | None
 ) -> None:
+    from headgate.client import Client
     from headgate_facade.app import create_app
 
-    from headgate.client import Client
+    class Elsewhere(Client):
+        """The core, as far as this process is concerned: not ready once we stop."""
 
+        async def ready(self) -> bool:
+            return not stopping.is_set() and await super().ready()
+
+    stopping = _stop_on_signals()
     worker = workers.inherited()
     addresses = {**addresses, **(worker.addresses if worker else {})}
-    async with Client(core, tls=tls, max_message_bytes=config.limits.message_bytes) as client:
+    async with Elsewhere(core, tls=tls, max_message_bytes=config.limits.message_bytes) as client:
         app = create_app(client, _facade_settings(config))
         stop, addresses["rest"] = await _start_rest(app, addresses["rest"], config)
-        await _until_stopped(config, addresses, lambda: None, [stop])
+        await _until_stopped(stopping, config, addresses, lambda: None, [stop])
+
+
+@contextlib.asynccontextmanager
+async def _stopped_at_last(stops: list[Stop]) -> AsyncGenerator[None, None]:
+    """Whatever went wrong in between: what listens is stopped. For the second time, mostly."""
+    try:
+        yield
+    finally:
+        for stop in stops:
+            await stop(0)
 
 
 async def _start_rest(app: Any, address: str, config: Config) -> tuple[Stop, str]:
@@ -140,14 +159,15 @@ async def _start_rest(app: Any, address: str, config: Config) -> tuple[Stop, str
         tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file) if files else None,
         reuse_port=workers.inherited() is not None,
     )
-    return server.stop, await _listen(server.start())
+    return server.stop, await _listen(address, server.start())
 
 
-async def _listen(start: Coroutine[Any, Any, str]) -> str:
+async def _listen(address: str, start: Coroutine[Any, Any, str]) -> str:
     try:
         return await start
     except OSError as error:
-        sys.exit(f"cannot listen: {error}. Is another gateway running? Choose another address.")
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        sys.exit(f"cannot listen at {address}: {reason or error}")
 
 
 async def _load_local_models(app: Any) -> None:
@@ -165,27 +185,37 @@ async def _load_local_models(app: Any) -> None:
         logging.getLogger("headgate").error("the local model does not run: %s", error)
 
 
-async def _until_stopped(
-    config: Config, addresses: dict[str, str], drain: Callable[[], None], stops: list[Stop]
-) -> None:
-    from headgate.cli.banner import print_banner
-
+def _stop_on_signals() -> asyncio.Event:
+    """Set by the first signal; the second ends the process."""
     loop = asyncio.get_running_loop()
-    signalled: asyncio.Future[None] = loop.create_future()
+    stopping = asyncio.Event()
 
     def on_signal() -> None:
-        if signalled.done():
+        if stopping.is_set():
             os._exit(130)
-        signalled.set_result(None)
+        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    workers.when_orphaned(stopping.set)
+    return stopping
+
+
+async def _until_stopped(
+    stopping: asyncio.Event,
+    config: Config,
+    addresses: dict[str, str],
+    drain: Callable[[], None],
+    stops: list[Stop],
+) -> None:
+    from headgate.cli.banner import print_banner
+
     # What lives until now lives forever: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    if not workers.report_ready():
+    if not stopping.is_set() and not workers.report_ready():
         print_banner(config, addresses)
-    await signalled
+    await stopping.wait()
     drain()
     await asyncio.gather(*(stop(config.drain) for stop in stops))
 

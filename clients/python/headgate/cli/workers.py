@@ -15,13 +15,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from headgate_server.config import Config
+
+T = TypeVar("T")
 
 _log = logging.getLogger("headgate")
 _VARIABLE = "HEADGATE_WORKER"
@@ -30,6 +32,7 @@ _READY_TIMEOUT_SECONDS = 60.0
 # A worker that dies sooner than this will not do better at once.
 _HEALTHY_AFTER_SECONDS = 5.0
 _MAX_BACKOFF_SECONDS = 10.0
+_KNOCK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +62,74 @@ def report_ready() -> bool:
     return True
 
 
+def when_orphaned(stop: Callable[[], None]) -> None:
+    """Stops this worker if its supervisor is gone, which holds the other end of its stdin."""
+    if inherited() is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.remove_reader(0)
+        stop()
+
+    loop.add_reader(0, gone)
+
+
+async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns; None if it had to be broken off because the process stops."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return None
+
+
 async def supervise(
     count: int, config: Config, addresses: dict[str, str], *, offline: bool
 ) -> None:
     """Runs the workers until a signal comes."""
-    from headgate_server.local import LocalModel, LocalModelError
-
     from headgate.cli.banner import loading, print_banner
     from headgate.cli.local_weights import local_model_options
+    from headgate_server.local import LocalModel, LocalModelError
 
     for name, address in addresses.items():
         if address.startswith("unix:"):
             sys.exit(f"listen.{name}: several workers cannot share {address}; use HOST:PORT")
     reserved = {name: _reserve(address) for name, address in addresses.items()}
     addresses = {name: address for name, (_, address) in reserved.items()}
-    options = await local_model_options(config, offline=offline)
+    workers = _Workers(count, config.drain)
+    workers.stop_on_signals()
+    options = await unless(workers.stopping, local_model_options(config, offline=offline)) or {}
     models = {name: LocalModel(option) for name, option in options.items()}
+
+    async def load() -> None:
+        try:
+            with loading(models):
+                await asyncio.gather(*(model.start() for model in models.values()))
+        except LocalModelError as error:
+            _log.error("the local model does not run: %s", error)
+
     try:
         if models:
-            try:
-                with loading(models):
-                    await asyncio.gather(*(model.start() for model in models.values()))
-            except LocalModelError as error:
-                _log.error("the local model does not run: %s", error)
+            await unless(workers.stopping, load())
         endpoints = {name: model.endpoint() for name, model in models.items()}
         local = {name: (e.base_url, e.api_key) for name, e in endpoints.items() if e}
         environment = {
             **os.environ,
             _VARIABLE: json.dumps({"addresses": addresses, "local": local}),
         }
-        await _Workers(count, environment, config.drain).run(
-            lambda: print_banner(config, addresses)
-        )
+        await workers.run(environment, lambda: print_banner(config, addresses))
     finally:
         for model in models.values():
             await model.stop()
         for placeholder, _ in reserved.values():
             placeholder.close()
+    if workers.status:
+        sys.exit(workers.status)
 
 
 def _reserve(address: str) -> tuple[socket.socket, str]:
@@ -109,23 +143,48 @@ def _reserve(address: str) -> tuple[socket.socket, str]:
         placeholder.bind((host.strip("[]"), int(port)))
     except OSError as error:
         sys.exit(f"cannot listen at {address}: {error.strerror}")
+    if int(port) and _listened_at(placeholder.getsockname(), family):
+        placeholder.close()
+        sys.exit(f"cannot listen at {address}: Address already in use")
     return placeholder, f"{host}:{placeholder.getsockname()[1]}"
 
 
-class _Workers:
-    """The processes, and what to do when one ends."""
+def _listened_at(address: tuple[object, ...], family: int) -> bool:
+    """Whether somebody else shares the port already; SO_REUSEPORT would let us in beside them."""
+    host = str(address[0])
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to knock, not to bind
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_KNOCK_SECONDS)
+        return probe.connect_ex((anywhere.get(host, host), address[1])) == 0
 
-    def __init__(self, count: int, environment: dict[str, str], drain: float) -> None:
+
+class _Workers:
+    """The processes, and what to do when one ends.
+
+    Attributes:
+        stopping: set when all are to end.
+        status: the exit status that the supervisor owes.
+    """
+
+    def __init__(self, count: int, drain: float) -> None:
+        self.stopping = asyncio.Event()
+        self.status = 0
         self._count = count
-        self._environment = environment
         self._drain = drain
-        self._stopping = asyncio.Event()
+        self._environment: dict[str, str] = {}
+        self._began = False  # one was ready once
         self._processes: set[asyncio.subprocess.Process] = set()
 
-    async def run(self, tell: Callable[[], None]) -> None:
+    def stop_on_signals(self) -> None:
+        """The first signal lets them drain, the second ends them at once."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+
+    async def run(self, environment: dict[str, str], tell: Callable[[], None]) -> None:
+        """Runs them until they are to end. Gives up if the first to end was never ready."""
+        self._environment = environment
+        loop = asyncio.get_running_loop()
         ready = [loop.create_future() for _ in range(self._count)]
         keepers = [loop.create_task(self._keep(future)) for future in ready]
         everyone = asyncio.gather(*ready)
@@ -136,8 +195,10 @@ class _Workers:
         everyone.cancel()
 
     def _stop(self) -> None:
-        again = self._stopping.is_set()
-        self._stopping.set()
+        again = self.stopping.is_set()
+        if again:
+            self.status = 130
+        self.stopping.set()
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
@@ -145,7 +206,7 @@ class _Workers:
     async def _keep(self, ready: asyncio.Future[None]) -> None:
         """Keeps one worker alive."""
         backoff = 0.1
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -153,22 +214,30 @@ class _Workers:
                 "headgate.cli",
                 *sys.argv[1:],
                 env=self._environment,
+                stdin=asyncio.subprocess.PIPE,  # never written to; see when_orphaned
                 stdout=asyncio.subprocess.PIPE,
                 # A Ctrl-C in a terminal goes to the whole group; the supervisor passes it on.
                 start_new_session=True,
             )
             self._processes.add(process)
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 process.terminate()
             if process.stdout is not None:
                 line = await process.stdout.readline()
-                if line == _READY and not ready.done():
-                    ready.set_result(None)
+                if line == _READY:
+                    self._began = True
+                    if not ready.done():
+                        ready.set_result(None)
             status = await process.wait()
             self._processes.discard(process)
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 if not ready.done():
                     ready.cancel()
+                return
+            if not self._began:  # it has said why
+                self.status = 1
+                self._stop()
+                ready.cancel()
                 return
             lived = time.monotonic() - began
             backoff = (
@@ -176,6 +245,6 @@ class _Workers:
             )
             _log.error("a worker ended with status %s; starting another", status)
             try:
-                await asyncio.wait_for(self._stopping.wait(), backoff)
+                await asyncio.wait_for(self.stopping.wait(), backoff)
             except TimeoutError:
                 continue

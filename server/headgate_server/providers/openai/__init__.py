@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
-
 from headgate_server.providers.base import Endpoint, HttpCall, Target
 from headgate_server.providers.openai.answer import decode_answer
 from headgate_server.providers.openai.encode import encode_request
@@ -35,9 +34,9 @@ class OpenAIDialect:
         """The answer to a unary call."""
         return decode_answer(body)
 
-    def stream_decoder(self, request: chat_pb2.ChatRequest) -> OpenAIStreamDecoder:
+    def stream_decoder(self, request: chat_pb2.ChatRequest, target: Target) -> OpenAIStreamDecoder:
         """A decoder for one streamed answer."""
-        return OpenAIStreamDecoder(self._max_event_bytes)
+        return OpenAIStreamDecoder(self._max_event_bytes, target.vendor)
 
     def error_in_body(self, body: bytes) -> GatewayError | None:
         """The error in a body that came with status 200."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import Extra, MalformedJson, json_text, raw_text
-
+from headgate.wire import Extra, MalformedJson, ShapeDecoder, json_text, raw_text
 from headgate_server.providers.openai.errors import error_in_body
 from headgate_server.providers.openai.wire import (
     ANNOTATION,
@@ -20,6 +20,7 @@ from headgate_server.providers.openai.wire import (
     LOGPROBS,
     AnswerWire,
     AudioWire,
+    ChoiceWire,
     FunctionWire,
     MessageWire,
     Number,
@@ -44,6 +45,8 @@ FINISH_REASONS = {
     "sensitive": chat_pb2.FINISH_REASON_CONTENT_FILTER,
     "refusal": chat_pb2.FINISH_REASON_REFUSAL,
 }
+_MAX_CHOICES = 128
+_YEAR_10000 = 253_402_300_800  # where Timestamps end
 
 
 def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
@@ -53,11 +56,23 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         UpstreamProtocol: the body is not a chat completion object.
         GatewayError: the body is an error object in spite of its status.
     """
-    wire = parse(body)
+    try:
+        return _response(parse(body), body)
+    except MalformedJson as error:
+        raise malformed(error) from error
+
+
+def malformed(error: MalformedJson) -> UpstreamProtocol:
+    """One wording for whatever is wrong with the text."""
+    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
+
+
+def _response(wire: AnswerWire, body: bytes) -> chat_pb2.ChatResponse:
     if not wire.choices:
-        raise UpstreamProtocol("the upstream's answer has no choices")
+        found = error_in_body(body)
+        raise found or UpstreamProtocol("the upstream's answer has no choices")
     response = chat_pb2.ChatResponse(id=answer_id(wire), model=wire.model or "")
-    set_created(response.create_time, wire)
+    set_time(response.create_time, wire.created)
     if wire.system_fingerprint is not None:
         response.system_fingerprint = wire.system_fingerprint
     if wire.service_tier is not None:
@@ -66,13 +81,20 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         message = choice.message or choice.delta
         if message is None:
             raise UpstreamProtocol(f"the upstream's choice {position} has no message")
-        out = response.choices.add(index=position if choice.index is None else whole(choice.index))
+        out = response.choices.add()
+        out.index = choice_index(choice, position)
         out.message.role = content_pb2.ROLE_ASSISTANT
-        out.message.parts.extend(message_parts(message))
+        if isinstance(message.content, str) and not _more_than_text(message):
+            if message.content:
+                out.message.parts.add().text = message.content
+        else:
+            out.message.parts.extend(message_parts(message))
         extra = json_text(message.extra)
         if extra:
             out.message.extra_json = extra
-        out.finish_reason, out.provider_finish_reason = finish_reason(choice.finish_reason)
+        out.finish_reason, out.provider_finish_reason = finish_reason(
+            choice.finish_reason, calls=bool(message.tool_calls or message.function_call)
+        )
         logprobs = decode_logprobs(choice.logprobs)
         if logprobs is not None:
             out.logprobs.CopyFrom(logprobs)
@@ -80,7 +102,7 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         if extra:
             out.extra_json = extra
     if wire.usage is not None:
-        response.usage.CopyFrom(decode_usage(wire.usage))
+        decode_usage(wire.usage, response.usage)
     extra = json_text(wire.extra)
     if extra:
         response.extra_json = extra
@@ -93,9 +115,11 @@ def parse(data: bytes) -> AnswerWire:
         wire = ANSWER.decode(data)
     except MalformedJson as error:
         found = error_in_body(data) if error.is_json else None
-        raise found or UpstreamProtocol(f"the upstream's answer is malformed: {error}") from error
+        raise found or malformed(error) from error
     if bytes(wire.error) not in (b"", b"null"):
         raise error_in_body(data) or UpstreamProtocol("the upstream sent an error of unknown form")
+    if wire.choices is None and wire.extra and (found := error_in_body(data)):
+        raise found  # an error object without a wrapping
     return wire
 
 
@@ -104,15 +128,26 @@ def answer_id(wire: AnswerWire) -> str:
     return str(wire.id) if wire.id not in (None, "") else f"chatcmpl-{secrets.token_hex(12)}"
 
 
-def set_created(time: Any, wire: AnswerWire) -> None:
+def set_time(time: Any, unix: Number | None) -> None:
     """Sets a Timestamp from the Unix time, which some vendors send with a fraction or not at all."""
-    if wire.created is not None:
-        try:
-            time.FromMilliseconds(int(wire.created * 1000))
-        except (ValueError, OverflowError) as error:
-            raise UpstreamProtocol("the upstream's `created` is not a time") from error
-    else:
+    if type(unix) is int and 0 <= unix < _YEAR_10000:
+        time.seconds = unix
+        return
+    if unix is None:
         time.GetCurrentTime()
+        return
+    try:
+        time.FromMilliseconds(int(unix * 1000))
+    except (ValueError, OverflowError) as error:
+        raise UpstreamProtocol(f"the upstream's time {unix!r:.40} is none") from error
+
+
+def choice_index(choice: ChoiceWire, default: int) -> int:
+    """A choice's place."""
+    index = default if choice.index is None else whole(choice.index)
+    if not 0 <= index < _MAX_CHOICES:
+        raise UpstreamProtocol(f"the upstream sent a choice with index {index}")
+    return index
 
 
 def whole(number: Number) -> int:
@@ -123,11 +158,30 @@ def whole(number: Number) -> int:
     return value
 
 
-def finish_reason(raw: str | None) -> tuple[chat_pb2.FinishReason.ValueType, str]:
-    """Our reason, and the vendor's words."""
+def finish_reason(raw: str | None, *, calls: bool) -> tuple[chat_pb2.FinishReason.ValueType, str]:
+    """Our reason, and the vendor's words.
+
+    A "stop" behind tool calls (Gemini's, Ollama's, and OpenAI's own behind a forced call) still means
+    that the model waits for their results.
+    """
     if raw is None:
         return chat_pb2.FINISH_REASON_OTHER, ""
-    return FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER), raw
+    reason = FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER)
+    if calls and reason == chat_pb2.FINISH_REASON_STOP:
+        reason = chat_pb2.FINISH_REASON_TOOL_CALLS
+    return reason, raw
+
+
+def _more_than_text(message: MessageWire) -> bool:
+    return bool(
+        message.reasoning_content
+        or message.reasoning
+        or message.tool_calls
+        or message.refusal
+        or message.annotations
+        or message.audio
+        or message.function_call
+    )
 
 
 def message_parts(message: MessageWire) -> Iterable[content_pb2.Part]:
@@ -224,7 +278,7 @@ def call_start(call: ToolCallWire) -> content_pb2.Part:
     part = content_pb2.Part(
         tool_call=content_pb2.ToolCall(
             # Some vendors leave the id out; callers need one to answer the call.
-            id=call.id or f"call_{secrets.token_hex(12)}",
+            id=str(call.id) if call.id else f"call_{secrets.token_hex(12)}",
             name=name,
             custom=call.custom is not None,
         )
@@ -243,15 +297,15 @@ def call_arguments(call: ToolCallWire) -> str:
 
 
 def _arguments(function: FunctionWire | None) -> str:
-    text = raw_text(function.arguments) if function is not None else None
-    if text is None:
+    if function is None:
         return ""
-    if text[0] != '"':
-        return text  # an object where OpenAI has a string of JSON
-    return _STRING.decode(text)
+    raw = bytes(function.arguments)
+    if raw[:1] != b'"':
+        return raw_text(function.arguments) or ""  # an object where OpenAI has a string of JSON
+    return _STRING.decode(raw)
 
 
-_STRING = msgspec.json.Decoder(str)
+_STRING = ShapeDecoder(str)
 
 
 def audio_bytes(audio: AudioWire) -> bytes:
@@ -268,7 +322,7 @@ def audio_rest(audio: AudioWire) -> content_pb2.Part:
     if audio.id is not None:
         part.audio.id = audio.id
     if audio.expires_at is not None:
-        part.audio.expire_time.FromSeconds(whole(audio.expires_at))
+        set_time(part.audio.expire_time, audio.expires_at)
     extra = json_text(audio.extra)
     if extra:
         part.extra_json = extra
@@ -311,11 +365,11 @@ def _token_bytes(values: list[int]) -> bytes:
         raise UpstreamProtocol("the upstream's token bytes are not bytes") from error
 
 
-def decode_usage(wire: UsageWire) -> chat_pb2.Usage:
-    """Tokens used; details stay unset where the vendor tells nothing."""
+def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> chat_pb2.Usage:
+    """Fills `usage`; details stay unset where the vendor tells nothing."""
     prompt, completion = whole(wire.prompt_tokens or 0), whole(wire.completion_tokens or 0)
     total = prompt + completion if wire.total_tokens is None else whole(wire.total_tokens)
-    usage = chat_pb2.Usage(input_tokens=prompt, output_tokens=completion, total_tokens=total)
+    usage.input_tokens, usage.output_tokens, usage.total_tokens = prompt, completion, total
     extras: dict[str, msgspec.Raw] = dict(wire.extra or {})
     cached: Number | None = None
     if (details := wire.prompt_tokens_details) is not None:

@@ -7,15 +7,16 @@ parts, tools.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, assert_never
 from urllib.parse import quote, urlencode
 
 import msgspec
+
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
-
 from headgate_server.providers.base import Endpoint, HttpCall, Target
+from headgate_server.providers.vendors import Vendor
 
 Json = dict[str, Any]
 
@@ -35,7 +36,7 @@ TOOL_CHOICE_MODES = {
     chat_pb2.ToolChoice.MODE_REQUIRED: "required",
 }
 # "input_audio" names formats where the proto has media types.
-AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
 
 # Fields that go into the body under their own name and as they are.
 PLAIN_FIELDS = frozenset(
@@ -45,6 +46,9 @@ PLAIN_FIELDS = frozenset(
         "safety_identifier", "prompt_cache_key", "verbosity",
     }
 )  # fmt: skip
+
+# Members that the gateway decides about: whoever may use one model could name another here.
+FIXED_MEMBERS = frozenset({"model", "stream", "stream_options"})
 
 
 class Encoding:
@@ -101,13 +105,15 @@ def encode_request(
 def _url(target: Target, endpoint: Endpoint) -> str:
     base, query = endpoint.base_url, dict(target.vendor.query)
     if target.kind == "azure":
-        # https://learn.microsoft.com/azure/ai-services/openai/reference: with an api-version the
-        # deployment is part of the path, without one the v1 surface is meant.
+        # https://learn.microsoft.com/azure/ai-services/openai/reference: with a dated api-version
+        # the deployment is part of the path; without one, or with "preview", the v1 surface is meant.
         if target.api_version:
             query["api-version"] = target.api_version
-            base = f"{base}/openai/deployments/{quote(target.model, safe='')}"
-        elif not base.endswith("/openai/v1"):
-            base = f"{base}/openai/v1"
+        v1 = base.endswith("/openai/v1")
+        if not v1:
+            base = base.removesuffix("/openai") + "/openai"
+            dated = target.api_version not in (None, "", "v1", "preview", "latest")
+            base += f"/deployments/{quote(target.model, safe='')}" if dated else "/v1"
     url = f"{base}/chat/completions"
     return f"{url}?{urlencode(query)}" if query else url
 
@@ -135,9 +141,7 @@ def _merge_provider_options(encoding: Encoding, request: chat_pb2.ChatRequest) -
         options = request.provider_options_json.get(key)
         if options:
             merged = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
-            for fixed in ("stream", "stream_options"):
-                merged.pop(fixed, None)
-            encoding.body.update(merged)
+            encoding.body.update((k, v) for k, v in merged.items() if k not in FIXED_MEMBERS)
 
 
 # Tuning that needs more than a copy. Each takes the encoding and the field's value.
@@ -148,7 +152,9 @@ def _max_tokens(encoding: Encoding, value: int, spelled: str) -> None:
     wanted = family.max_tokens_field if family.max_tokens_field != "as_sent" else (
         vendor.max_tokens_field
     )  # fmt: skip
-    encoding.body[spelled if wanted == "as_sent" else wanted] = value
+    # Both spellings at once are an error at OpenAI; the newer one comes first.
+    if "max_completion_tokens" not in encoding.body:
+        encoding.body[spelled if wanted == "as_sent" else wanted] = value
 
 
 def _reasoning(encoding: Encoding, options: chat_pb2.ReasoningOptions) -> None:
@@ -181,6 +187,9 @@ def _reasoning(encoding: Encoding, options: chat_pb2.ReasoningOptions) -> None:
         return
     if style == "enable_thinking":
         body["enable_thinking"] = options.enabled
+    elif style == "effort" and "none" in target.family.efforts:
+        # Their default is not to think (gpt-5.1 and later); an effort of the caller's own decides.
+        body.setdefault("reasoning_effort", "medium" if options.enabled else "none")
     elif style == "think_directive":
         _append_directive(encoding, " /think" if options.enabled else " /no_think")
     elif not options.HasField("native_json"):
@@ -211,7 +220,7 @@ def _append_directive(encoding: Encoding, directive: str) -> None:
 def _logit_bias(encoding: Encoding, bias: dict[str, float]) -> None:
     # Whole numbers go out as such: some servers declare the values as integers.
     encoding.body["logit_bias"] = {
-        token: int(value) if value.is_integer() else value for token, value in bias.items()
+        token: int(value) if value.is_integer() else value for token, value in sorted(bias.items())
     }
 
 
@@ -265,7 +274,7 @@ def _audio(encoding: Encoding, audio: chat_pb2.AudioOptions) -> None:
 def _prediction(encoding: Encoding, prediction: chat_pb2.Prediction) -> None:
     encoding.body["prediction"] = {
         "type": "content",
-        "content": _content(prediction.parts, "prediction.parts"),
+        "content": _content(prediction.parts, "prediction.parts", encoding.target.vendor),
     }
 
 
@@ -281,7 +290,8 @@ def _web_search(encoding: Encoding, options: chat_pb2.WebSearchOptions) -> None:
 
 def _extra_body(encoding: Encoding, text: str) -> None:
     for key, value in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items():
-        encoding.body.setdefault(key, value)
+        if key not in FIXED_MEMBERS:
+            encoding.body.setdefault(key, value)
 
 
 # Messages.
@@ -293,17 +303,19 @@ def _messages(encoding: Encoding, messages: Iterable[content_pb2.Message]) -> No
     unanswered: list[tuple[str, str]] = []  # (name, id) of calls that came without an id
     for index, message in enumerate(messages):
         role = message.role
-        path = f"messages[{index}]"
-        if role == content_pb2.ROLE_ASSISTANT:
-            wire = _assistant(encoding, message, index, unanswered)
-        elif role in (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION):
-            out.extend(_tool_results(message, path, unanswered))
+        if role in (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION):
+            out.extend(_tool_results(message, f"messages[{index}]", unanswered, vendor))
             continue
+        name = ROLES[role]
+        if name == "developer" and not vendor.developer_role:
+            name = "system"
+        content: str | list[Json] | None = _plain_text(message.parts, vendor)
+        if content is None and role == content_pb2.ROLE_ASSISTANT:
+            wire = _assistant(encoding, message, index, unanswered)
         else:
-            name = ROLES[role]
-            if name == "developer" and not vendor.developer_role:
-                name = "system"
-            wire = {"role": name, "content": _content(message.parts, f"{path}.parts")}
+            if content is None:
+                content = _content(message.parts, f"messages[{index}].parts", vendor)
+            wire = {"role": name, "content": content}
         if message.HasField("name"):
             wire["name"] = message.name
         if message.HasField("extra_json"):
@@ -332,7 +344,8 @@ def _assistant(
                 unanswered.append((part.tool_call.name, call_id))
             calls.append(_tool_call(part, call_id))
         elif kind == "reasoning":
-            reasoning.append(part.reasoning.text)
+            if part.reasoning.text:
+                reasoning.append(part.reasoning.text)
         elif kind == "audio" and part.audio.HasField("id"):
             wire["audio"] = {"id": part.audio.id}
         else:
@@ -343,7 +356,8 @@ def _assistant(
     if len(texts) == 1 and texts[0].WhichOneof("kind") == "refusal":
         wire["refusal"] = texts[0].refusal
     elif texts:
-        wire["content"] = _content(texts, f"messages[{index}].parts")
+        vendor = encoding.target.vendor
+        wire["content"] = _content(texts, f"messages[{index}].parts", vendor)
     if calls:
         wire["tool_calls"] = calls
     if reasoning:
@@ -373,7 +387,7 @@ def _tool_call(part: content_pb2.Part, call_id: str) -> Json:
 
 
 def _tool_results(
-    message: content_pb2.Message, path: str, unanswered: list[tuple[str, str]]
+    message: content_pb2.Message, path: str, unanswered: list[tuple[str, str]], vendor: Vendor
 ) -> Iterable[Json]:
     for place, part in enumerate(message.parts):
         result = part.tool_result
@@ -387,8 +401,13 @@ def _tool_results(
                 )
             unanswered.remove(match)
             call_id = match[1]
-        content = _content(result.parts, f"{path}.parts[{place}].parts")
+        content = _content(result.parts, f"{path}.parts[{place}].tool_result.parts", vendor)
         wire: Json = {"role": "tool", "tool_call_id": call_id, "content": content}
+        name = message.name or result.name
+        if name and message.role == content_pb2.ROLE_TOOL:
+            wire["name"] = name
+        if part.HasField("extra_json"):
+            _merge_raw(wire, part.extra_json)
         if message.HasField("extra_json"):
             _merge_raw(wire, message.extra_json)
         yield wire
@@ -397,23 +416,32 @@ def _tool_results(
 # Parts.
 
 
-def _content(parts: Iterable[content_pb2.Part], path: str) -> str | list[Json]:
+def _plain_text(parts: Sequence[content_pb2.Part], vendor: Vendor) -> str | None:
+    """The text, if there is one plain text and nothing else."""
+    if len(parts) != 1:
+        return None
+    only = parts[0]
+    if (
+        only.WhichOneof("kind") != "text"
+        or only.HasField("extra_json")
+        or (vendor.cache_control and only.HasField("cache_control"))
+    ):
+        return None
+    return only.text
+
+
+def _content(parts: Iterable[content_pb2.Part], path: str, vendor: Vendor) -> str | list[Json]:
     """A string for one plain text (every vendor takes that), else an array of content parts."""
     listed = list(parts)
     if not listed:
         return ""
-    if len(listed) == 1:
-        only = listed[0]
-        if (
-            only.WhichOneof("kind") == "text"
-            and not only.HasField("extra_json")
-            and not only.HasField("cache_control")
-        ):
-            return only.text
-    return [_part(part, f"{path}[{place}]") for place, part in enumerate(listed)]
+    text = _plain_text(listed, vendor)
+    if text is not None:
+        return text
+    return [_part(part, f"{path}[{place}]", vendor) for place, part in enumerate(listed)]
 
 
-def _part(part: content_pb2.Part, path: str) -> Json:
+def _part(part: content_pb2.Part, path: str, vendor: Vendor) -> Json:
     kind = part.WhichOneof("kind")
     wire: Json
     if kind == "text":
@@ -431,14 +459,15 @@ def _part(part: content_pb2.Part, path: str) -> Json:
         wire = {"type": "file", "file": _file(part.file)}
     else:
         raise InvalidRequest.of(path, f"a {kind or 'part without a kind'} cannot stand here")
-    if part.HasField("cache_control"):
-        control: Json = {"type": "ephemeral"}
-        if part.cache_control.ttl:
-            control["ttl"] = part.cache_control.ttl
-        wire["cache_control"] = control
+    if vendor.cache_control and part.HasField("cache_control"):
+        wire["cache_control"] = _cache_control(part.cache_control)
     if part.HasField("extra_json"):
         _merge_raw(wire, part.extra_json)
     return wire
+
+
+def _cache_control(control: content_pb2.CacheControl) -> Json:
+    return {"type": "ephemeral", **({"ttl": control.ttl} if control.ttl else {})}
 
 
 def _media_url(media: content_pb2.Media, path: str) -> str:
@@ -477,10 +506,11 @@ def _file(media: content_pb2.Media) -> Json:
 
 
 def _tools(encoding: Encoding, tools: Iterable[chat_pb2.Tool]) -> None:
-    encoding.body["tools"] = [_tool(tool) for tool in tools]
+    vendor = encoding.target.vendor
+    encoding.body["tools"] = [_tool(tool, vendor) for tool in tools]
 
 
-def _tool(tool: chat_pb2.Tool) -> object:
+def _tool(tool: chat_pb2.Tool, vendor: Vendor) -> object:
     if tool.HasField("provider_tool_json"):
         return msgspec.Raw(tool.provider_tool_json)
     function: Json = {"name": tool.function.name}
@@ -491,8 +521,8 @@ def _tool(tool: chat_pb2.Tool) -> object:
     if tool.function.HasField("strict"):
         function["strict"] = tool.function.strict
     wire: Json = {"type": "function", "function": function}
-    if tool.HasField("cache_control"):
-        wire["cache_control"] = {"type": "ephemeral"}
+    if vendor.cache_control and tool.HasField("cache_control"):
+        wire["cache_control"] = _cache_control(tool.cache_control)
     if tool.HasField("extra_json"):
         _merge_raw(wire, tool.extra_json)
     return wire
@@ -518,7 +548,7 @@ FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "max_completion_tokens": lambda e, value: _max_tokens(e, value, "max_completion_tokens"),
     "stop": lambda e, value: e.body.__setitem__("stop", list(value)),
     "logit_bias": _logit_bias,
-    "metadata": lambda e, value: e.body.__setitem__("metadata", dict(value)),
+    "metadata": lambda e, value: e.body.__setitem__("metadata", dict(sorted(value.items()))),
     "modalities": lambda e, value: e.body.__setitem__("modalities", list(value)),
     "response_format": _response_format,
     "reasoning": _reasoning,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
+
 from headgate.errors import (
     ContentFiltered,
     ContextTooLong,
@@ -34,7 +36,16 @@ from headgate.errors import (
 CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 CONTEXT_WORDS = ("maximum context length", "context window", "context length", "too many tokens")
 FILTER_CODES = {"content_filter", "content_policy_violation", "data_inspection_failed"}
-QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+# OpenAI's three, Moonshot's, DashScope's.
+QUOTA_CODES = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "exceeded_current_quota_error",
+    "Arrearage",
+}
+# How servers say that they know no such path, when they say it in JSON.
+_NO_SUCH_PATH = re.compile(r"not found\.?$|invalid url\b", re.IGNORECASE)
 OVERLOAD_STATUSES = {503, 529}
 _MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 
@@ -124,6 +135,7 @@ def _text(value: object) -> str:
 def _judge(status: int, details: _Details) -> GatewayError:
     message = details.message or f"the upstream answered with HTTP status {status}"
     kinds = {details.code, details.type}
+    violations = [FieldViolation(details.param, message)] if details.param else []
     if kinds & QUOTA_CODES or status == 402:
         return QuotaExhausted(message)
     if kinds & FILTER_CODES and status < 500:
@@ -131,13 +143,14 @@ def _judge(status: int, details: _Details) -> GatewayError:
     if status in (400, 413, 422) and (
         kinds & CONTEXT_CODES or any(words in message.lower() for words in CONTEXT_WORDS)
     ):
-        return ContextTooLong(message)
+        return ContextTooLong(message, violations=violations)
+    if "model_not_found" in kinds:
+        return ModelNotFound(message)
     if status in (400, 422):
         if not details.found:
             return UpstreamProtocol(
                 f"the upstream answered with HTTP status {status} and no reason"
             )
-        violations = [FieldViolation(details.param, message)] if details.param else []
         return InvalidRequest(message, violations=violations)
     if status in (401, 403):
         # The upstream's words may quote our key, so they stay here.
@@ -145,7 +158,7 @@ def _judge(status: int, details: _Details) -> GatewayError:
             f"the upstream does not accept the gateway's credentials (HTTP status {status})"
         )
     if status == 404:
-        if details.found:
+        if details.found and not _NO_SUCH_PATH.match(message):
             return ModelNotFound(message)
         return UpstreamProtocol(
             "the upstream knows no such path (HTTP status 404); is base_url right?"

@@ -2,27 +2,31 @@
 
 Vendors' oddities that survive here: usage in a chunk with choices or in one of its own, empty choices,
 null deltas, roles repeated in each chunk, tool calls without an index or always with index 0, ids only
-in the first delta or in every one, arguments in one piece, comments, CRLF, `[DONE]` missing.
+in the first delta or in every one, arguments in one piece, comments, CRLF, `[DONE]` missing, a finish
+reason in more chunks than the last. So a choice is finished only when the stream is.
 """
 
 from __future__ import annotations
 
+import msgspec
+
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import json_text, merge_objects
-
+from headgate.wire import Extra, MalformedJson, json_text, raw_array
 from headgate_server.providers.openai.answer import (
     answer_id,
     audio_bytes,
     audio_rest,
     call_arguments,
     call_start,
+    choice_index,
     decode_annotation,
     decode_logprobs,
     decode_usage,
     finish_reason,
+    malformed,
     parse,
-    set_created,
+    set_time,
     texts,
     whole,
 )
@@ -33,9 +37,11 @@ from headgate_server.providers.openai.wire import (
     MessageWire,
     ToolCallWire,
 )
+from headgate_server.providers.vendors import Vendor
 from headgate_server.sse import SseEvent, SseParser
 
 Events = list[chat_pb2.ChatEvent]
+Pieces = dict[str, msgspec.Raw | list[msgspec.Raw]]
 _DONE = b"[DONE]"
 _MAX_PARTS = 1024  # of a choice; more is an upstream gone mad
 
@@ -43,16 +49,17 @@ _MAX_PARTS = 1024  # of a choice; more is an upstream gone mad
 class OpenAIStreamDecoder:
     """Decodes one stream."""
 
-    def __init__(self, max_event_bytes: int) -> None:
+    def __init__(self, max_event_bytes: int, vendor: Vendor) -> None:
         self._parser = SseParser(max_event_bytes)
         self._choices: dict[int, _Choice] = {}
         self._head: AnswerWire | None = None
         self._started = False
         self._done = False
         self._usage: chat_pb2.Usage | None = None
+        self._usage_per_choice = vendor.usage_per_choice
         self._fingerprint: str | None = None
         self._tier: str | None = None
-        self._extra: str | None = None
+        self._extra: dict[str, msgspec.Raw] = {}
 
     def feed(self, data: bytes) -> Events:
         """Takes the next bytes."""
@@ -61,8 +68,14 @@ class OpenAIStreamDecoder:
     def finish(self) -> Events:
         """The end of the body: Completed, or `UpstreamProtocol` if a choice is not whole."""
         events = self._take(self._parser.finish())
-        if not self._choices or any(not choice.finished for choice in self._choices.values()):
+        if not self._choices or any(not choice.reason for choice in self._choices.values()):
             raise UpstreamProtocol("the upstream's stream ended without a finish reason")
+        try:
+            for choice in self._choices.values():
+                choice.finish(events)
+            extra = json_text(self._extra)
+        except MalformedJson as error:
+            raise malformed(error) from error
         self._start(events)
         completed = chat_pb2.Completed()
         if self._usage is not None:
@@ -71,8 +84,8 @@ class OpenAIStreamDecoder:
             completed.system_fingerprint = self._fingerprint
         if self._tier is not None:
             completed.service_tier = self._tier
-        if self._extra is not None:
-            completed.extra_json = self._extra
+        if extra is not None:
+            completed.extra_json = extra
         events.append(chat_pb2.ChatEvent(completed=completed))
         return events
 
@@ -84,7 +97,10 @@ class OpenAIStreamDecoder:
             if sse.data == _DONE or sse.data.strip() == _DONE:
                 self._done = True
                 continue
-            self._chunk(parse(sse.data), events)
+            try:
+                self._chunk(parse(sse.data), events)
+            except MalformedJson as error:
+                raise malformed(error) from error
         return events
 
     def _chunk(self, chunk: AnswerWire, events: Events) -> None:
@@ -95,16 +111,20 @@ class OpenAIStreamDecoder:
         if chunk.service_tier is not None and chunk.service_tier != self._head.service_tier:
             self._tier = chunk.service_tier
         if chunk.usage is not None:
-            self._usage = decode_usage(chunk.usage)
+            usage = decode_usage(chunk.usage, chat_pb2.Usage())
+            if self._usage_per_choice and self._usage is not None:
+                usage.output_tokens += self._usage.output_tokens
+                usage.total_tokens = usage.input_tokens + usage.output_tokens
+            self._usage = usage
         if chunk.extra:
-            self._extra = merge_objects(self._extra, json_text(chunk.extra))
+            self._extra.update(chunk.extra)
         for wire in chunk.choices or ():
-            index = 0 if wire.index is None else whole(wire.index)
+            index = choice_index(wire, 0)
             choice = self._choices.get(index)
             if choice is None:
-                if not 0 <= index < 128:
-                    raise UpstreamProtocol(f"the upstream sent a choice with index {index}")
                 choice = self._choices[index] = _Choice(index)
+            if wire.usage is not None and self._usage is None:
+                self._usage = decode_usage(wire.usage, chat_pb2.Usage())
             before = len(events)
             choice.take(wire, events)
             if not self._started and len(events) > before:
@@ -117,7 +137,7 @@ class OpenAIStreamDecoder:
             return
         self._started = True
         started = chat_pb2.Started(id=answer_id(head), model=head.model or "")
-        set_created(started.create_time, head)
+        set_time(started.create_time, head.created)
         if head.system_fingerprint is not None:
             started.system_fingerprint = head.system_fingerprint
         if head.service_tier is not None:
@@ -130,7 +150,7 @@ class _Choice:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.finished = False
+        self.reason = ""
         self._parts = 0
         self._open = ""  # the kind of the text-like part that is open: "", text, reasoning, refusal
         self._open_part = -1
@@ -139,8 +159,8 @@ class _Choice:
         self._calls: dict[int, _Call] = {}  # by the upstream's index
         self._last_call: _Call | None = None
         self._call_parts: list[_Call] = []
-        self._message_extra: str | None = None
-        self._choice_extra: str | None = None
+        self._message_extra: Pieces = {}
+        self._choice_extra: dict[str, msgspec.Raw] = {}
 
     def take(self, wire: ChoiceWire, events: Events) -> None:
         """Adds the events of one chunk's choice."""
@@ -148,23 +168,20 @@ class _Choice:
         if delta is not None:
             self._delta(delta, wire, events)
         if wire.extra:
-            self._choice_extra = merge_objects(self._choice_extra, json_text(wire.extra))
-        if wire.finish_reason and not self.finished:
-            self._finish(wire.finish_reason, events)
+            self._choice_extra.update(wire.extra)
+        # Of several reasons "stop" says least: some vendors have it in each chunk, or behind another.
+        if wire.finish_reason and (not self.reason or wire.finish_reason != "stop"):
+            self.reason = wire.finish_reason
 
     def _delta(self, delta: MessageWire, wire: ChoiceWire, events: Events) -> None:
+        first = len(events)
         thinking, text = texts(delta)
-        logprobs = decode_logprobs(wire.logprobs)
         if thinking:
             self._text("reasoning", thinking, events)
-        if text or (logprobs is not None and logprobs.content):
-            added = self._text("text", text, events)
-            if logprobs is not None:
-                added.logprobs.extend(logprobs.content)
-        if delta.refusal or (logprobs is not None and logprobs.refusal):
-            added = self._text("refusal", delta.refusal or "", events)
-            if logprobs is not None:
-                added.logprobs.extend(logprobs.refusal)
+        if text:
+            self._text("text", text, events)
+        if delta.refusal:
+            self._text("refusal", delta.refusal, events)
         if delta.annotations:
             added = self._text("text", "", events)
             added.annotations.extend(decode_annotation(raw) for raw in delta.annotations)
@@ -175,7 +192,22 @@ class _Choice:
         if delta.function_call is not None:
             self._call(ToolCallWire(index=0, function=delta.function_call), events)
         if delta.extra:
-            self._message_extra = merge_objects(self._message_extra, json_text(delta.extra))
+            _absorb(self._message_extra, delta.extra)
+        logprobs = decode_logprobs(wire.logprobs)
+        if logprobs is not None:
+            if logprobs.content:
+                self._carrier("text", events, first).logprobs.extend(logprobs.content)
+            if logprobs.refusal:
+                self._carrier("refusal", events, first).logprobs.extend(logprobs.refusal)
+
+    def _carrier(self, kind: str, events: Events, first: int) -> chat_pb2.PartDelta:
+        """The delta that tokens belong to: vendors tell those of thinking and of calls, too."""
+        for event in reversed(events[first:]):
+            if event.HasField("part_delta"):
+                refusal = self._open == "refusal" and event.part_delta.part == self._open_part
+                if refusal is (kind == "refusal"):
+                    return event.part_delta
+        return self._text(kind, "", events)
 
     def _text(self, kind: str, text: str, events: Events) -> chat_pb2.PartDelta:
         if self._open != kind:
@@ -188,10 +220,17 @@ class _Choice:
             else:
                 initial.refusal = ""
             self._open, self._open_part = kind, self._begin(initial, events)
-        delta = chat_pb2.PartDelta(choice=self.index, part=self._open_part, text=text)
-        event = chat_pb2.ChatEvent(part_delta=delta)
+        return self._put_delta(self._open_part, text, events)
+
+    def _put_delta(self, part: int, text: str, events: Events) -> chat_pb2.PartDelta:
+        # Set member by member: building it from messages would copy each of them.
+        event = chat_pb2.ChatEvent()
+        delta = event.part_delta
+        delta.choice = self.index
+        delta.part = part
+        delta.text = text
         events.append(event)
-        return event.part_delta
+        return delta
 
     def _close_text(self, events: Events) -> None:
         if self._open:
@@ -216,17 +255,18 @@ class _Choice:
         if call is None:
             self._close_text(events)
             start = call_start(wire)
-            call = _Call(self._begin(start, events), wire.id or "")
+            call = _Call(self._begin(start, events), wire.id, start.tool_call.name)
             self._calls[len(self._calls) if wire.index is None else whole(wire.index)] = call
             self._call_parts.append(call)
         elif wire.extra:
-            call.extra = merge_objects(call.extra, json_text(wire.extra))
+            call.has_late_extra = True
+        if wire.extra:
+            _absorb(call.extra, wire.extra)
         self._last_call = call
         arguments = call_arguments(wire)
         if arguments:
             call.has_arguments = True
-            delta = chat_pb2.PartDelta(choice=self.index, part=call.part, text=arguments)
-            events.append(chat_pb2.ChatEvent(part_delta=delta))
+            self._put_delta(call.part, arguments, events)
 
     def _find_call(self, wire: ToolCallWire) -> _Call | None:
         """The open call that a delta continues; None if it begins a new one."""
@@ -234,9 +274,10 @@ class _Choice:
         if call is None:
             return None
         if wire.id and wire.id != call.id:
-            return None  # another id under the same index, or without one: another call
-        named = wire.function is not None and wire.function.name
-        if not wire.id and named and call.has_arguments:
+            # Another id under the same index, or without one: another call, perhaps an earlier one.
+            return next((c for c in self._call_parts if c.id == wire.id), None)
+        name = wire.function.name if wire.function is not None else None
+        if not wire.id and name and call.has_arguments and (not call.id or name != call.name):
             return None  # a whole call in each delta, all under index 0 and without ids
         return call
 
@@ -253,32 +294,48 @@ class _Choice:
         finished = chat_pb2.PartFinished(choice=self.index, part=part, rest=rest)
         events.append(chat_pb2.ChatEvent(part_finished=finished))
 
-    def _finish(self, reason: str, events: Events) -> None:
-        self.finished = True
+    def finish(self, events: Events) -> None:
+        """Adds the last events: the stream is over."""
         self._close_text(events)
         if self._audio_part >= 0:
-            self._end(self._audio_part, self._audio_rest, events)
+            rest = self._audio_rest if self._audio_rest.ByteSize() else None
+            self._end(self._audio_part, rest, events)
         for call in self._call_parts:
-            rest = content_pb2.Part(extra_json=call.extra) if call.extra else None
-            self._end(call.part, rest, events)
-        ours, theirs = finish_reason(reason)
+            late = json_text(call.extra) if call.has_late_extra else None
+            self._end(call.part, content_pb2.Part(extra_json=late) if late else None, events)
+        ours, theirs = finish_reason(self.reason, calls=bool(self._call_parts))
         finished = chat_pb2.ChoiceFinished(
             choice=self.index, finish_reason=ours, provider_finish_reason=theirs
         )
-        if self._choice_extra is not None:
-            finished.extra_json = self._choice_extra
-        if self._message_extra is not None:
-            finished.message_extra_json = self._message_extra
+        if extra := json_text(self._choice_extra):
+            finished.extra_json = extra
+        if extra := json_text(self._message_extra):
+            finished.message_extra_json = extra
         events.append(chat_pb2.ChatEvent(choice_finished=finished))
 
 
 class _Call:
     """A tool call under way."""
 
-    __slots__ = ("extra", "has_arguments", "id", "part")
+    __slots__ = ("extra", "has_arguments", "has_late_extra", "id", "name", "part")
 
-    def __init__(self, part: int, call_id: str) -> None:
+    def __init__(self, part: int, call_id: str | int | None, name: str) -> None:
         self.part = part
         self.id = call_id
+        self.name = name
         self.has_arguments = False
-        self.extra: str | None = None
+        self.has_late_extra = False
+        self.extra: Pieces = {}
+
+
+def _absorb(into: Pieces, extra: Extra) -> None:
+    """Takes a delta's unknown members: later ones win, but arrays come in pieces and grow."""
+    for key, value in (extra or {}).items():
+        if bytes(value)[:1] == b"[":
+            present = into.get(key)
+            if isinstance(present, list):
+                present.extend(raw_array(value))
+            else:
+                into[key] = raw_array(value)
+        else:
+            into[key] = value

@@ -8,6 +8,7 @@ chunk object" of https://platform.openai.com/docs/api-reference/chat.
 from __future__ import annotations
 
 import msgspec
+
 from headgate.wire import Extra, ShapeDecoder, extra_slot
 
 Number = int | float
@@ -65,7 +66,7 @@ class ToolCallWire(Wire):
     """A tool call; in chunks, a piece of one."""
 
     index: Number | None = None
-    id: str | None = None
+    id: str | int | None = None
     type: str | None = None
     function: FunctionWire | None = None
     custom: CustomWire | None = None
@@ -94,17 +95,6 @@ class MessageWire(Wire):
     function_call: FunctionWire | None = None
     annotations: list[msgspec.Raw] | None = None
     audio: AudioWire | None = None
-    extra: Extra = extra_slot()
-
-
-class ChoiceWire(Wire):
-    """A choice; in chunks with a delta, else with a message."""
-
-    index: Number | None = None
-    message: MessageWire | None = None
-    delta: MessageWire | None = None
-    finish_reason: str | None = None
-    logprobs: msgspec.Raw = _ABSENT
     extra: Extra = extra_slot()
 
 
@@ -141,6 +131,18 @@ class UsageWire(Wire):
     extra: Extra = extra_slot()
 
 
+class ChoiceWire(Wire):
+    """A choice; in chunks with a delta, else with a message."""
+
+    index: Number | None = None
+    message: MessageWire | None = None
+    delta: MessageWire | None = None
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw = _ABSENT
+    usage: UsageWire | None = None  # Moonshot's place for it in chunks
+    extra: Extra = extra_slot()
+
+
 class AnswerWire(Wire):
     """A chat completion object, or a chunk of one."""
 
@@ -159,7 +161,7 @@ class AnswerWire(Wire):
 
 
 class UrlCitationWire(Wire):
-    """What a url_citation annotation holds."""
+    """What a url_citation annotation holds; with members beside these it stays JSON."""
 
     url: str
     title: str = ""
