@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-_LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 - recognised, not bound
+_LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No provider keys and no settings leak in."""
     for name in list(os.environ):
-        if name.startswith("HEADGATE_") and name != "HEADGATE_CACHE":
-            monkeypatch.delenv(name)
-        elif name.endswith(("_API_KEY", "_BASE_URL", "_PROXY", "_proxy")):
+        if (name.startswith("HEADGATE_") and name != "HEADGATE_CACHE") or name.endswith(
+            ("_API_KEY", "_BASE_URL", "_PROXY", "_proxy")
+        ):
             monkeypatch.delenv(name)

@@ -21,6 +21,11 @@ from headgate_facade.connection import EXTENSION, ClientConnection, Coalescing
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _CLEAN_UP_SECONDS = 1.0
+# The members that the clients of every dialect look for.
+_STOPPED = (
+    b'{"type":"error","error":{"message":"the gateway is stopping","type":"server_error",'
+    b'"param":null,"code":"overloaded"}}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class RestServer:
     def __init__(
         self, app: Any, address: str, *, tls: TlsFiles | None = None, reuse_port: bool = False
     ) -> None:
-        self._app = app
+        self._app = _cut_off_politely(app)
         self._address = address
         self._tls = tls
         self._reuse_port = reuse_port
@@ -164,6 +169,29 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
         else:
             raise OSError(errno.EADDRINUSE, "somebody listens there already")
+
+
+def _cut_off_politely(app: Any) -> Any:
+    """The app, but a request that outlives the drain gets 503 if it has no answer yet.
+
+    uvicorn would make it a plain 500, and log the cancellation as a defect of the app.
+    """
+
+    async def polite(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(_STOPPED)),
+                (b"connection", b"close"),
+            ]
+            # RuntimeError: the answer has begun, and ends here.
+            with contextlib.suppress(RuntimeError):
+                await send({"type": "http.response.start", "status": 503, "headers": headers})
+                await send({"type": "http.response.body", "body": _STOPPED})
+
+    return polite
 
 
 class _Server(uvicorn.Server):

@@ -17,7 +17,7 @@ from headgate_server.config import Provider as ProviderSettings
 from headgate_server.core import Core
 from headgate_server.execute import Executor
 from headgate_server.local import DEFAULT_SLOTS, LocalModel, LocalModelOptions, State
-from headgate_server.providers import dialect_of, vendor_of
+from headgate_server.providers import dialect_of, endpoint_of, vendor_of
 from headgate_server.providers.base import Endpoint
 from headgate_server.providers.runtime import Gate, Provider
 from headgate_server.routing import Router
@@ -106,25 +106,12 @@ class App:
         )
         self._upstreams.append(upstream)
         secrets = [value.get_secret_value() for value in settings.headers.values()]
-        key = settings.api_key.get_secret_value() if settings.api_key else None
-        endpoint: Callable[[], Endpoint]
+        if settings.api_key:
+            secrets.append(settings.api_key.get_secret_value())
         if settings.kind == "local":
             endpoint = self._local_endpoint(name)
         else:
-            headers = {"content-type": "application/json"}
-            if key:
-                secrets.append(key)
-                if vendor.auth == "api-key":
-                    headers["api-key"] = key
-                else:
-                    headers["authorization"] = f"Bearer {key}"
-            if settings.organization:
-                headers["openai-organization"] = settings.organization
-            if settings.project:
-                headers["openai-project"] = settings.project
-            for header, value in settings.headers.items():
-                headers[header.lower()] = value.get_secret_value()
-            fixed = Endpoint(settings.base_url or vendor.base_url or "", headers)
+            fixed = endpoint_of(settings, vendor)
 
             def endpoint() -> Endpoint:
                 return fixed

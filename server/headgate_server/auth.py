@@ -80,7 +80,7 @@ class ClientCertificates:
     def authenticate(self, context: CallContext) -> Caller:
         """The holder of the certificate, by the first rule that matches one of its names."""
         if not context.peer:
-            raise Unauthenticated("no client certificate was shown")
+            raise Unauthenticated("no client certificate with a name was shown")
         if not self._rules:
             return Caller(context.peer[0])
         for rule in self._rules:

@@ -137,6 +137,7 @@ class Executor:
                 raise found or UpstreamProtocol(
                     f"the upstream answered {form!r} to a stream request"
                 )
+            failure: GatewayError | None = None
             async for piece in answer:
                 batch = decoder.feed(piece)
                 if batch:
@@ -144,10 +145,13 @@ class Executor:
                         warned = True
                         batch[0].started.warnings.extend(call.warnings)
                     yield batch
+                if decoder.done:
+                    break
             batch = decoder.finish()
             if not warned:
                 batch[0].started.warnings.extend(call.warnings)
             yield batch
+            await answer.drain()
 
     def _blame(self, error: GatewayError, target: Target, record: Settlement) -> None:
         """Adds the target to the error, and takes our secrets out of its text."""

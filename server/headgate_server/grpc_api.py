@@ -129,7 +129,7 @@ def _certificate_names(context: Context) -> tuple[str, ...]:
         *properties.get("peer_dns", ()),
         *properties.get("peer_uri", ()),
     ]
-    return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names))
+    return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names if name))
 
 
 async def _answered(result: Awaitable[T], context: Context, call: CallContext) -> T:

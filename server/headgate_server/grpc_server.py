@@ -77,6 +77,8 @@ class GrpcServer:
             # And the gateway notices dead clients, whose calls would run on for nobody.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            # A connection that never says anything would hold up the end for two minutes.
+            ("grpc.server_handshake_timeout_ms", 5_000),
         ]
         self._server: grpc.aio.Server | None = None
         self._endless = _Endless()

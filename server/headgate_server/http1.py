@@ -147,6 +147,14 @@ class Connection(asyncio.Protocol):
             raise UpstreamProtocol(f"the upstream's answer exceeds {limit} bytes")
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
+    async def end(self, within: float) -> None:
+        """Waits a little for the body's end, dropping what comes before it."""
+        if self._complete:
+            return
+        async with asyncio.timeout(within):
+            while await self.read():
+                pass
+
     def finish(self) -> bool:
         """Ends the exchange; returns whether the connection can be kept for another.
 

@@ -23,6 +23,7 @@ from headgate_server.providers.base import HttpCall
 _MAX_ERROR_BYTES = 64 * 1024
 _KEEP_SECONDS = 55.0  # usual load balancers close after 60
 _MAX_KEPT = 1024
+_DRAIN_SECONDS = 0.25
 _MAX_HEADS = 256
 _OWN_HEADERS = {"user-agent": "headgate", "accept-encoding": "identity"}
 
@@ -71,6 +72,11 @@ class StreamedAnswer:
         if not piece:
             raise StopAsyncIteration
         return piece
+
+    async def drain(self) -> None:
+        """Takes what little follows an answer that is over, so that its connection can be kept."""
+        with contextlib.suppress(GatewayError, TimeoutError):
+            await self._connection.end(_DRAIN_SECONDS)
 
     async def read_error(self) -> bytes:
         """The beginning of the body, for an answer that is not a stream at all."""

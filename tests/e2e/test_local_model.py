@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
+
 from headgate_server.local import (
     Endpoint,
     LocalModel,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 import httpx
+
 from headgate import Client
 from headgate.core import ChatCore
 from headgate_facade.app import create_app

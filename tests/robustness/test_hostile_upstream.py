@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the tables read better with a case on a line
 """Whatever an upstream does, the caller gets the error of the table: no hang, no crash, no leak."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+
 from fakes.gateway import Gateway, config_for
 from fakes.upstream import (
     FakeUpstream,

@@ -13,12 +13,13 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fakes.gateway import Gateway, config_for
 from fakes.upstream import FakeUpstream
 from headgate.errors import InternalError, from_rpc_error
 from headgate.v1 import chat_pb2, content_pb2
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 RICH: dict[str, Any] = {
     "model": "m",

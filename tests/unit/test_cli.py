@@ -18,7 +18,8 @@ import trustme
 from fakes.gateway import KEY, Gateway, config_for
 from fakes.upstream import FakeUpstream, answer, error, hang, html, redirect
 from headgate.cli.check_config import served_certificate
-from headgate.cli.doctor import Check, examine
+from headgate.cli.doctor import examine
+from headgate.cli.doctor.check import Check
 from headgate.cli.models import address, clean, explain
 from headgate.errors import Overloaded, RateLimited
 
@@ -248,7 +249,7 @@ async def test_doctor_never_follows_a_redirect(tmp_path: Path) -> None:
 async def test_doctor_tells_kinds_of_unreachable_apart_and_looks_at_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headgate.cli.doctor._ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("headgate.cli.doctor.providers._ANSWER_SECONDS", 1.0)
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)
@@ -346,7 +347,7 @@ async def test_doctor_of_a_local_model_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADGATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("headgate.cli.doctor._free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("headgate.cli.doctor.configuration._free_memory", lambda: 1 << 20)
     text = LISTEN + "providers: {local: {kind: local}, own: {kind: local, options: {weights: /no}}}"
     file = tmp_path / "headgate.yaml"
     file.write_text(text)

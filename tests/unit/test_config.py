@@ -11,6 +11,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from headgate_server.config import (
     OVERRIDES,
     Config,
@@ -25,9 +29,6 @@ from headgate_server.config import (
     zero_config,
 )
 from headgate_server.config.schema import config_schema
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 ROOT = pathlib.Path(__file__).parents[2]
 CANARY = "sk-canary-7f3a"

@@ -3,10 +3,11 @@
 # ruff: noqa: E501  (tables of texts and messages, one case a line)
 
 import pytest
-from headgate_server.config.problems import ConfigError, Path
-from headgate_server.config.source import MAX_NODES, Source, read_source
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headgate_server.config.problems import ConfigError, Path
+from headgate_server.config.source import MAX_NODES, Source, read_source
 
 CANARY = "sk-canary-7f3a"
 ENV = {"PORT": "8080", "EMPTY": "", "SECRET": CANARY, "NESTED": "${PORT}"}

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
+
 from fakes import upstream as fake
 from fakes.upstream import FakeUpstream
 

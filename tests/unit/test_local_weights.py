@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from headgate_server.local import (
     SMOLLM2,
     FetchProgress,

@@ -4,6 +4,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 import pytest
+
 from headgate_server.providers.vendors import (
     UNKNOWN_FAMILY,
     Family,

@@ -33,8 +33,15 @@ class Folder:
         self._completed = False
 
     def add(self, event: chat_pb2.ChatEvent) -> None:
-        """Takes the next event; raises UpstreamProtocol if it cannot stand here."""
+        """Takes the next event; raises UpstreamProtocol if it cannot stand here.
+
+        An event of a kind that this version does not know changes nothing.
+        """
         kind = event.WhichOneof("event")
+        if self._completed:
+            raise UpstreamProtocol(f"the stream goes on after Completed, with {kind}")
+        if not self._started and kind != "started":
+            raise UpstreamProtocol(f"the stream begins with {kind}, not with Started")
         if kind == "part_delta":
             delta = event.part_delta
             self._choice(delta.choice).delta(delta)
@@ -45,15 +52,13 @@ class Folder:
             finished = event.part_finished
             self._choice(finished.choice).finish_part(finished)
         elif kind == "choice_finished":
-            self._choice(event.choice_finished.choice).finished = event.choice_finished
+            self._choice(event.choice_finished.choice).finish(event.choice_finished)
         elif kind == "started":
             if self._started:
                 raise UpstreamProtocol("the stream has two Started events")
             self._started = True
             self._start(event.started)
         elif kind == "completed":
-            if self._completed:
-                raise UpstreamProtocol("the stream has two Completed events")
             self._completed = True
             self._complete(event.completed)
 
@@ -140,6 +145,8 @@ class _ChoiceBuffer:
         self.refusal_logprobs: list[chat_pb2.TokenLogprob] = []
 
     def start(self, started: chat_pb2.PartStarted) -> None:
+        if self.finished is not None:
+            raise UpstreamProtocol(f"part {started.part} began after its choice was finished")
         if started.part != len(self.parts):
             raise UpstreamProtocol(f"part {started.part} began where {len(self.parts)} was next")
         self.parts.append(_PartBuffer(started.initial))
@@ -147,6 +154,8 @@ class _ChoiceBuffer:
     def _part(self, index: int) -> _PartBuffer:
         if not 0 <= index < len(self.parts):
             raise UpstreamProtocol(f"part {index} goes on, but never began")
+        if self.finished is not None:
+            raise UpstreamProtocol(f"part {index} goes on after its choice was finished")
         return self.parts[index]
 
     def delta(self, delta: chat_pb2.PartDelta) -> None:
@@ -165,6 +174,11 @@ class _ChoiceBuffer:
         buffer = self._part(finished.part)
         if finished.HasField("rest"):
             buffer.part.MergeFrom(finished.rest)
+
+    def finish(self, finished: chat_pb2.ChoiceFinished) -> None:
+        if self.finished is not None:
+            raise UpstreamProtocol(f"choice {finished.choice} finished twice")
+        self.finished = finished
 
     def write(self, choice: chat_pb2.Choice) -> None:
         finished = self.finished

@@ -134,7 +134,7 @@ def _malformed(error: Exception) -> MalformedJson:
         return MalformedJson("the JSON is nested too deeply")
     if isinstance(error, UnicodeError):
         return MalformedJson("the JSON is not valid UTF-8")
-    problem, _, path = str(error).partition(" - at `$")
+    problem, _, path = str(error).removeprefix("JSON is malformed: ").partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
     is_json = isinstance(error, msgspec.ValidationError)
     return MalformedJson(problem[:1].lower() + problem[1:], path, is_json=is_json)

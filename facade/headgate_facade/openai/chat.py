@@ -73,7 +73,6 @@ class ChatCompletions:
         writer = ChunkWriter(
             include_usage=call.include_usage,
             legacy_functions=call.legacy_functions,
-            logprobs=call.request.logprobs,
         )
         events = self._core.chat_stream(call.request, context)
         pinger: _Pinger | None = None

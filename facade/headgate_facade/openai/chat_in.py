@@ -76,7 +76,7 @@ def _refusal(error: MalformedJson, body: bytes) -> InvalidRequest:
         return _misshapen(error)
     if not body.strip():
         return InvalidRequest("the body is empty; it must be a JSON object with model and messages")
-    problem = _MALFORMED.sub("", error.problem)
+    problem = error.problem
     before, marker, offset = problem.rpartition("(byte ")
     if marker:
         head = body[: int(offset.rstrip(")"))]
@@ -101,7 +101,6 @@ def _misshapen(error: MalformedJson, within: str = "") -> InvalidRequest:
 
 # What msgspec says.
 _MEMBER = re.compile(r"object (?:(missing required)|contains unknown) field `([^`]*)`")
-_MALFORMED = re.compile(r"json is malformed: ", re.IGNORECASE)
 
 
 def _read(body: wire.ChatBody) -> ChatCall:

@@ -214,10 +214,7 @@ class ChunkWriter:
     What all chunks share is encoded once; a text delta then costs one string to encode.
     """
 
-    def __init__(
-        self, *, include_usage: bool, legacy_functions: bool, logprobs: bool = False
-    ) -> None:
-        self._logprobs = logprobs
+    def __init__(self, *, include_usage: bool, legacy_functions: bool) -> None:
         self._include_usage = include_usage
         self._legacy = legacy_functions
         self._members: Json = {}
@@ -308,7 +305,7 @@ class ChunkWriter:
         state = self._choice(delta.choice)
         kind = state.kinds.get(delta.part, "text")
         text = delta.text
-        if kind == "text" and text and not self._logprobs and not delta.annotations:
+        if kind == "text" and text and not delta.logprobs and not delta.annotations:
             out += (
                 self._head, state.open, b'{"content":', _encode(delta.text), b"}", state.close,
                 self._tail,

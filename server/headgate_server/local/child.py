@@ -33,6 +33,8 @@ class Settings(TypedDict):
     cache_mib: int
     """Bound of the prompt cache in memory; llama.cpp's own default is 8 GiB."""
     api_key: str
+    port: int
+    """0 for any free one."""
     verbosity: int
 
 
@@ -66,7 +68,7 @@ def serve(settings: Settings) -> str:
     params.model.path = settings["model"]
     params.model_alias = {settings["alias"]}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = settings["port"]
     params.api_keys = [settings["api_key"]]
     params.n_ctx = settings["n_ctx"]
     params.n_parallel = settings["slots"]

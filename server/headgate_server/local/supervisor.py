@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from headgate_server.local.options import Endpoint, LocalModelOptions, State
 from headgate_server.local.weights import LocalModelError
@@ -42,6 +43,7 @@ class LocalModel:
         self._state = State.STOPPED
         self._api_key = secrets.token_urlsafe(32)
         self._base_url: str | None = None
+        self._port = 0
         self._pid: int | None = None
         self._restarts = 0
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
@@ -56,7 +58,7 @@ class LocalModel:
 
     @property
     def base_url(self) -> str | None:
-        """``http://127.0.0.1:PORT/v1`` while ready; the port changes with each restart."""
+        """``http://127.0.0.1:PORT/v1`` while ready; a restart keeps the port if it can."""
         return self._base_url
 
     @property
@@ -177,6 +179,7 @@ class LocalModel:
             "http_threads": options.max_connections,
             "cache_mib": options.cache_mib,
             "api_key": self._api_key,
+            "port": self._port,
             "verbosity": options.verbosity,
         }
         assert process.stdin is not None  # noqa: S101 - asked for above
@@ -189,12 +192,16 @@ class LocalModel:
             async with asyncio.timeout(self._options.load_timeout_s):
                 while line := await _read_line(process):
                     if line.startswith(b'{"url"'):
-                        self._base_url = f"{json.loads(line)['url']}/v1"
+                        url = json.loads(line)["url"]
+                        self._base_url = f"{url}/v1"
+                        # Kept for its successors, because other processes know the address, too.
+                        self._port = urlsplit(url).port or 0
                         self._state = State.READY
                         return True
                     self._keep(line)
         except TimeoutError:
             self._last_words.append(f"not loaded within {self._options.load_timeout_s:g} s")
+        self._port = 0  # perhaps somebody else has it now
         return False
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:

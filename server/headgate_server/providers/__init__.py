@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headgate_server.config import KindInfo
-from headgate_server.providers.base import Dialect
+from headgate_server.config import KindInfo, Provider
+from headgate_server.providers.base import Dialect, Endpoint
 from headgate_server.providers.local import LocalDialect
 from headgate_server.providers.openai import OpenAIDialect
 from headgate_server.providers.vendors import Vendor, vendors
@@ -55,6 +55,25 @@ def vendor_of(kind: str, base_url: str | None) -> Vendor:
     if kind == "openai" and base_url is not None:
         return GENERIC
     return vendors()[kind]
+
+
+def endpoint_of(settings: Provider, vendor: Vendor) -> Endpoint:
+    """Where a configured provider is, and the headers that authenticate us there."""
+    headers = {"content-type": "application/json"}
+    if settings.api_key:
+        key = settings.api_key.get_secret_value()
+        if vendor.auth == "api-key":
+            headers["api-key"] = key
+        else:
+            headers["authorization"] = f"Bearer {key}"
+    for name, value in (
+        ("openai-organization", settings.organization),
+        ("openai-project", settings.project),
+    ):
+        if value:
+            headers[name] = value
+    headers |= {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
+    return Endpoint(settings.base_url or vendor.base_url or "", headers)
 
 
 def dialect_of(kind: str, max_event_bytes: int) -> Dialect:

@@ -67,6 +67,11 @@ class StreamDecoder(Protocol):
     The events leave out `served` and the request's warnings: the core adds them.
     """
 
+    @property
+    def done(self) -> bool:
+        """Whether the answer has said that it is over, so that nothing is to be waited for."""
+        ...
+
     def feed(self, data: bytes) -> list[chat_pb2.ChatEvent]:
         """Takes the next bytes. Raises `GatewayError` for an error in the stream or nonsense."""
         ...

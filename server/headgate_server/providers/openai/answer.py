@@ -283,7 +283,10 @@ def call_start(call: ToolCallWire) -> content_pb2.Part:
             custom=call.custom is not None,
         )
     )
-    extra = json_text(call.extra)
+    members = dict(call.extra or {})
+    if call.function is not None:
+        _nest(members, "function", call.function.extra)
+    extra = json_text(members)
     if extra:
         part.extra_json = extra
     return part

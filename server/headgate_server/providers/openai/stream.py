@@ -61,6 +61,11 @@ class OpenAIStreamDecoder:
         self._tier: str | None = None
         self._extra: dict[str, msgspec.Raw] = {}
 
+    @property
+    def done(self) -> bool:
+        """Whether `[DONE]` has come."""
+        return self._done
+
     def feed(self, data: bytes) -> Events:
         """Takes the next bytes."""
         return self._take(self._parser.feed(data))

@@ -1,0 +1,154 @@
+"""`doctor`: whether each provider is reachable and takes our key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx
+
+    from headgate_server.config import Config, Provider
+    from headgate_server.providers.vendors import Vendor
+
+from headgate.cli.doctor.check import Check, State
+
+_CONNECT_SECONDS, _ANSWER_SECONDS, _PROVIDER_SECONDS = 4.0, 6.0, 12.0
+_MAX_LIST_BYTES = 8 * 2**20
+
+
+async def provider(name: str, settings: Provider, config: Config) -> list[Check]:
+    """Whether a provider is reachable and takes our key; costs nothing there."""
+    import httpx
+
+    from headgate_server.providers import endpoint_of, vendor_of
+
+    label = f"provider {name}"
+    try:
+        vendor = vendor_of(settings.kind, settings.base_url)
+    except KeyError:
+        return [Check(label, "warn", f"how to examine kind {settings.kind} is not known")]
+    base = settings.base_url or vendor.base_url or ""
+    headers = endpoint_of(settings, vendor).headers
+    url = base
+    if settings.kind == "azure":
+        # https://learn.microsoft.com/azure/ai-foundry/openai/reference-preview-latest
+        url = base if base.endswith("/openai/v1") else f"{base}/openai/v1"
+    try:
+        async with (
+            asyncio.timeout(_PROVIDER_SECONDS),
+            httpx.AsyncClient(
+                timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+                follow_redirects=False,
+                trust_env=False,
+                verify=ssl.create_default_context(),
+            ) as client,
+        ):
+            status, listed, location = await _listing(client, f"{url}/models", headers, vendor)
+            public: int | None = None
+            if status == 200 and settings.api_key:
+                # A list that everybody gets says nothing about the key.
+                with contextlib.suppress(httpx.HTTPError):
+                    public, _, _ = await _listing(client, f"{url}/models", {}, vendor)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return [Check(label, "fail", f"{base}: {_reason(error)}", _reach_advice(error))]
+    return [_judged(label, base, status, listed, location, public, settings)]
+
+
+async def _listing(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], vendor: Vendor
+) -> tuple[int, int | None, str]:
+    """Status of GET /models, how many models it lists (None: no such list), where it redirects."""
+    body = bytearray()
+    async with client.stream("GET", url, headers=headers, params=vendor.query or None) as answer:
+        if answer.status_code == 200:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > _MAX_LIST_BYTES:
+                    break
+    target = urlsplit(answer.headers.get("location", ""))
+    location = f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else ""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return answer.status_code, None, location
+    models = found.get("data", found.get("models")) if isinstance(found, dict) else found
+    return answer.status_code, len(models) if isinstance(models, list) else None, location
+
+
+def _judged(
+    label: str,
+    base: str,
+    status: int,
+    listed: int | None,
+    location: str,
+    public: int | None,
+    settings: Provider,
+) -> Check:
+    def check(state: State, finding: str, advice: str = "") -> Check:
+        return Check(label, state, f"{base}: {finding}", advice)
+
+    if status == 200:
+        if listed is None:
+            return check("warn", "answers, but not with a list of models", "Is base_url right?")
+        key = ""
+        if public is not None:
+            key = "key not tested (the list is public), " if public == 200 else "key accepted, "
+        return check("ok", f"reachable, {key}{listed} models")
+    if status in (401, 403):
+        advice = "Renew or correct its api_key."
+        if not settings.api_key and not settings.headers:
+            return check("fail", f"reachable, but wants a key ({status})", "Give it an api_key.")
+        return check("fail", f"reachable, but the key is refused ({status})", advice)
+    if 300 <= status < 400:
+        advice = "Redirects are never followed: make base_url the final address."
+        return check("fail", f"redirects ({status}) to {location or 'elsewhere'}", advice)
+    if status == 429:
+        return check("warn", "reachable, but limits us now (429)", "Check its quota and billing.")
+    if status >= 500:
+        return check("warn", f"reachable, but failing ({status})", "Look at its status page.")
+    finding = f"reachable, cannot list models ({status}), so the key was not tested"
+    if settings.base_url is not None:
+        return check("warn", finding, "Does base_url lack its last part, such as /v1?")
+    return check("ok", finding)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            current = current.exceptions[0]
+        else:
+            current = current.__cause__ or current.__context__
+
+
+def _reason(error: BaseException) -> str:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return "its name cannot be resolved (DNS)"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS failed: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed: {cause.reason or cause}"
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection is refused"
+    if any(isinstance(c, TimeoutError) or "Timeout" in type(c).__name__ for c in causes):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _reach_advice(error: BaseException) -> str:
+    reason = _reason(error)
+    if "DNS" in reason:
+        return "Check base_url, the network and DNS."
+    if "TLS" in reason:
+        return "Check that base_url says http or https as the server does, and whom we trust."
+    return "Check that the server runs and that base_url and the firewall are right."
