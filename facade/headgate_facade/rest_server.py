@@ -99,6 +99,7 @@ class RestServer:
         # Typed as whole seconds, used as seconds.
         server.config.timeout_graceful_shutdown = cast(int, max(grace_seconds, 0.0))
         server.should_exit = True
+        server.leaving.set()
         self._remove_socket_file()
         with contextlib.suppress(asyncio.CancelledError):
             await self._serving
@@ -195,7 +196,20 @@ def _cut_off_politely(app: Any) -> Any:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has one owner of signals, and it is not this."""
+    """uvicorn without its signal handlers: the process has one owner of signals, and it is not this.
+
+    And without its ten looks a second whether it should end: it is told.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.leaving = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Ticks once a second, which keeps the date header right."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.leaving.wait(), 1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -137,7 +137,6 @@ class Executor:
                 raise found or UpstreamProtocol(
                     f"the upstream answered {form!r} to a stream request"
                 )
-            failure: GatewayError | None = None
             async for piece in answer:
                 batch = decoder.feed(piece)
                 if batch:

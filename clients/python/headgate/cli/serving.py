@@ -1,6 +1,6 @@
 """`serve`, `core` and `facade`: the composition roots, and the life of the process.
 
-The one place where server and facade meet. Order of a start: listen, load local models, tell. Order of an
+The one place where server and facade meet. Order of a start: load local models, listen, tell. Order of an
 end (SIGTERM, SIGINT): say NOT_SERVING, take nothing new, let running calls end within `drain`, close. A
 second signal ends at once.
 """
@@ -99,6 +99,9 @@ async def _serve(
         ) as app,
         _stopped_at_last(stops),
     ):
+        # Before anything listens, so that what answers at all is ready for every model; and before
+        # gRPC runs, whose fork handlers complain about child processes.
+        await workers.unless(stopping, _load_local_models(app))
         grpc = GrpcServer(
             app.core,
             addresses["grpc"],
@@ -114,7 +117,6 @@ async def _serve(
             rest = create_app(app.core, _facade_settings(config))
             stop, addresses["rest"] = await _start_rest(rest, addresses["rest"], config)
             stops.append(stop)
-        await workers.unless(stopping, _load_local_models(app))
         await _until_stopped(stopping, config, addresses, app.core.drain, stops)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.errors import UpstreamProtocol
+from headgate.errors import GatewayError, UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import Extra, MalformedJson, json_text, raw_array
 from headgate_server.providers.openai.answer import (
@@ -55,6 +55,7 @@ class OpenAIStreamDecoder:
         self._head: AnswerWire | None = None
         self._started = False
         self._done = False
+        self._failure: GatewayError | None = None
         self._usage: chat_pb2.Usage | None = None
         self._usage_per_choice = vendor.usage_per_choice
         self._fingerprint: str | None = None
@@ -73,6 +74,8 @@ class OpenAIStreamDecoder:
     def finish(self) -> Events:
         """The end of the body: Completed, or `UpstreamProtocol` if a choice is not whole."""
         events = self._take(self._parser.finish())
+        if self._failure is not None:
+            raise self._failure
         if not self._choices or any(not choice.reason for choice in self._choices.values()):
             raise UpstreamProtocol("the upstream's stream ended without a finish reason")
         try:
@@ -104,8 +107,13 @@ class OpenAIStreamDecoder:
                 continue
             try:
                 self._chunk(parse(sse.data), events)
-            except MalformedJson as error:
-                raise malformed(error) from error
+            except (GatewayError, MalformedJson) as error:
+                failure = malformed(error) if isinstance(error, MalformedJson) else error
+                if not events:
+                    raise failure from error
+                # What came in the same read goes out first, as it would have in a read of its own.
+                self._failure = failure
+                self._done = True
         return events
 
     def _chunk(self, chunk: AnswerWire, events: Events) -> None:
