@@ -59,15 +59,14 @@ def _violations(request: chat_pb2.ChatRequest) -> Found:
     for index, message in enumerate(request.messages):
         kinds = _KINDS.get(message.role)
         parts = message.parts
-        if (
-            len(parts) == 1
-            and kinds is not None
-            and parts[0].WhichOneof("kind") == "text"
-            and "text" in kinds
-            and not message.HasField("extra_json")
-            and not parts[0].HasField("extra_json")
-        ):
-            continue  # nearly every message: one plain text
+        if len(parts) == 1 and kinds is not None and "text" in kinds:
+            only = parts[0]
+            if (
+                only.WhichOneof("kind") == "text"
+                and not only.HasField("extra_json")
+                and not message.HasField("extra_json")
+            ):
+                continue  # nearly every message: one plain text
         if kinds is None:
             yield f"messages[{index}].role", "is required and must be a role of content.proto"
         else:

@@ -34,7 +34,6 @@ TOOL_CHOICES = {
 }
 ROLES = {
     wire.UserMessage: content_pb2.ROLE_USER,
-    wire.AssistantMessage: content_pb2.ROLE_ASSISTANT,
     wire.SystemMessage: content_pb2.ROLE_SYSTEM,
     wire.DeveloperMessage: content_pb2.ROLE_DEVELOPER,
 }
@@ -195,16 +194,32 @@ def _message(message: wire.AnyMessage, index: int, out: content_pb2.Message) -> 
         result = out.parts.add().tool_result
         result.name = message.name
         _fill(result.parts, message.content or "", index)
+    elif isinstance(message, wire.AssistantMessage):
+        out.role = content_pb2.ROLE_ASSISTANT
+        if isinstance(message.content, str) and not _more_than_content(message):
+            out.parts.add().text = message.content
+        else:
+            out.parts.extend(_assistant_parts(message, index))
+        if message.name is not None:
+            out.name = message.name
     else:
         out.role = ROLES[type(message)]
-        if isinstance(message, wire.AssistantMessage):
-            out.parts.extend(_assistant_parts(message, index))
-        else:
-            _fill(out.parts, message.content, index)
+        _fill(out.parts, message.content, index)
         if message.name is not None:
             out.name = message.name
     if message.extra:
         out.extra_json = json_text(message.extra) or ""
+
+
+def _more_than_content(message: wire.AssistantMessage) -> bool:
+    return bool(
+        message.tool_calls
+        or message.reasoning_content
+        or message.reasoning
+        or message.refusal is not None
+        or message.audio
+        or message.function_call
+    )
 
 
 def _fill(
