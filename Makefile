@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev serve test check check-fmt lint types check-imports fmt gen check-gen proto-lint \
+.PHONY: help setup dev serve test check check-fmt lint types fmt gen check-gen proto-lint \
 	proto-breaking bench lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -27,7 +27,7 @@ serve: setup ## run the gateway: ARGS="--config f.yaml"
 test: dev ## run all tests, or some: ARGS="tests/unit -k fold"
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: check-fmt lint types check-imports proto-lint proto-breaking check-gen test ## all that CI checks
+check: check-fmt lint types proto-lint proto-breaking check-gen test ## all that CI checks
 
 check-fmt: dev ## are Python and proto files formatted?
 	$(BIN)/ruff format --check .
@@ -38,9 +38,6 @@ lint: dev ## lint the Python code
 
 types: dev ## check the types (mypy, strict)
 	$(BIN)/mypy
-
-check-imports: dev ## do imports keep their direction?
-	$(BIN)/python scripts/check_imports.py
 
 fmt: dev ## format everything, and mend what the linter can
 	$(BIN)/ruff check --fix-only .

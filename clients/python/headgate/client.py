@@ -14,6 +14,7 @@ fork, nor change loops). Knows nothing of REST.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -39,6 +40,7 @@ from headgate.v1 import (
 )
 
 DEFAULT_TARGET = "127.0.0.1:50051"
+_ON_THIS_MACHINE = re.compile(r"(unix:|(dns:/*|ipv[46]:)?(localhost|127\.[\d.]+|\[::1\]):\d+$)")
 DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # grpc.health.v1 in bytes, so that the base install needs no package for two of them: the request
@@ -102,6 +104,9 @@ class Client:
             ("grpc.lb_policy_name", "round_robin"),
             *options,
         ]
+        if _ON_THIS_MACHINE.match(target):
+            # gRPC would send even loopback through the proxy that HTTP_PROXY names.
+            self._options.append(("grpc.enable_http_proxy", 0))
         if tls and tls.server_name:
             self._options.append(("grpc.ssl_target_name_override", tls.server_name))
         self._channel: grpc.aio.Channel | None = None

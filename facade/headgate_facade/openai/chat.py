@@ -7,7 +7,7 @@ import logging
 import time
 
 from headgate.core import CallContext, ChatCore, EventStream
-from headgate.errors import GatewayError, InternalError
+from headgate.errors import GatewayError, InternalError, Overloaded
 from headgate.v1 import chat_pb2
 from headgate_facade.http import (
     EVENT_STREAM,
@@ -104,10 +104,18 @@ class ChatCompletions:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 batch = await events.next_batch()
         except GatewayError as error:
-            # The status line is out: the error is the stream's last event, and no [DONE] follows.
-            data = b"data: " + envelope(error) + b"\n\n"
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._last_event(error, send)
+        except asyncio.CancelledError:
+            # The listener's end cuts what outlasts its patience. (Or the client has gone, and this
+            # goes nowhere.)
+            await self._last_event(Overloaded("the gateway is stopping"), send)
+            raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _last_event(self, error: GatewayError, send: Send) -> None:
+        """The status line is out: the error is the stream's last event, and no [DONE] follows."""
+        data = b"data: " + envelope(error) + b"\n\n"
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 class _Pinger:

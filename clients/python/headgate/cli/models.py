@@ -7,7 +7,6 @@ a gateway passes `clean` before a terminal sees it.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 import sys
@@ -78,17 +77,7 @@ def connect(target: str, key: str | None, tls: Tls | None) -> Client:
     key = (key or "").strip() or None
     if key and not all("!" <= character <= "~" for character in key):
         sys.exit("error: the key holds characters that no key has (value not shown)")
-    # gRPC sends even loopback addresses to the proxy of http_proxy, unless no_proxy says otherwise.
-    options = [("grpc.enable_http_proxy", 0)] if _is_here(target) else []
-    return Client(target, api_key=key, tls=tls, options=options)
-
-
-def _is_here(target: str) -> bool:
-    host = target.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return target.startswith("unix:") or host == "localhost"
+    return Client(target, api_key=key, tls=tls)
 
 
 async def all_models(client: Client) -> list[model_service_pb2.Model]:

@@ -62,7 +62,9 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceC
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
     `x-request-id` metadata is taken over (1 to 128 characters of [A-Za-z0-9._-]) or else made up,
-    and answered in the initial metadata. The RPC deadline is the only timeout in this API: it bounds
+    and answered in the initial metadata; on errors in the trailing metadata and as
+    google.rpc.RequestInfo. Initial metadata also names `x-headgate-provider` and `x-headgate-model`.
+    The RPC deadline is the only timeout in this API: it bounds
     queueing, every attempt and the upstream call together.
 
     Every error is the RPC's status, also in the middle of a stream. Its details hold one
@@ -134,7 +136,9 @@ class ChatServiceServicer(metaclass=abc.ABCMeta):
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
     `x-request-id` metadata is taken over (1 to 128 characters of [A-Za-z0-9._-]) or else made up,
-    and answered in the initial metadata. The RPC deadline is the only timeout in this API: it bounds
+    and answered in the initial metadata; on errors in the trailing metadata and as
+    google.rpc.RequestInfo. Initial metadata also names `x-headgate-provider` and `x-headgate-model`.
+    The RPC deadline is the only timeout in this API: it bounds
     queueing, every attempt and the upstream call together.
 
     Every error is the RPC's status, also in the middle of a stream. Its details hold one
