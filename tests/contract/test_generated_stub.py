@@ -70,7 +70,7 @@ async def test_unary(gateway: Gateway, upstream: FakeUpstream) -> None:
                 request(), metadata=[("x-request-id", "from-the-test.1")]
             )
             assert answer.choices[0].message.parts[0].text.startswith("Hello!")
-            first = pairs(rpc.initial_metadata())
+            first = pairs(rpc.trailing_metadata())
             assert first["x-request-id"] == "from-the-test.1"
             assert first["x-headgate-provider"] == "up"
             assert first["x-headgate-model"] == "upstream-m"
@@ -100,7 +100,7 @@ async def test_a_request_id_is_made_up_where_none_fits(gateway: Gateway, given: 
         with stub(gateway.grpc_address) as chat:
             sent = [("x-request-id", given)] if given else []
             _, rpc = chat.ChatComplete.with_call(request(), metadata=sent)
-            return str(pairs(rpc.initial_metadata())["x-request-id"])
+            return str(pairs(rpc.trailing_metadata())["x-request-id"])
 
     made = await asyncio.to_thread(call)
     assert made.startswith("req_")

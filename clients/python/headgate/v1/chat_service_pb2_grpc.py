@@ -30,8 +30,8 @@ class ChatServiceStub(object):
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
     `x-request-id` metadata is taken over (1 to 128 characters of [A-Za-z0-9._-]) or else made up,
-    and answered in the initial metadata; on errors in the trailing metadata and as
-    google.rpc.RequestInfo. Initial metadata also names `x-headgate-provider` and `x-headgate-model`.
+    and answered with `x-headgate-provider` and `x-headgate-model`: in the trailing metadata of
+    ChatComplete, in the initial metadata of ChatStream, and on errors also as google.rpc.RequestInfo.
     The RPC deadline is the only timeout in this API: it bounds
     queueing, every attempt and the upstream call together.
 
@@ -63,8 +63,8 @@ class ChatServiceServicer(object):
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
     `x-request-id` metadata is taken over (1 to 128 characters of [A-Za-z0-9._-]) or else made up,
-    and answered in the initial metadata; on errors in the trailing metadata and as
-    google.rpc.RequestInfo. Initial metadata also names `x-headgate-provider` and `x-headgate-model`.
+    and answered with `x-headgate-provider` and `x-headgate-model`: in the trailing metadata of
+    ChatComplete, in the initial metadata of ChatStream, and on errors also as google.rpc.RequestInfo.
     The RPC deadline is the only timeout in this API: it bounds
     queueing, every attempt and the upstream call together.
 
@@ -129,8 +129,8 @@ class ChatService(object):
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
     `x-request-id` metadata is taken over (1 to 128 characters of [A-Za-z0-9._-]) or else made up,
-    and answered in the initial metadata; on errors in the trailing metadata and as
-    google.rpc.RequestInfo. Initial metadata also names `x-headgate-provider` and `x-headgate-model`.
+    and answered with `x-headgate-provider` and `x-headgate-model`: in the trailing metadata of
+    ChatComplete, in the initial metadata of ChatStream, and on errors also as google.rpc.RequestInfo.
     The RPC deadline is the only timeout in this API: it bounds
     queueing, every attempt and the upstream call together.
 
