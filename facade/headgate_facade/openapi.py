@@ -118,7 +118,7 @@ def _add_chat(document: dict[str, Any]) -> None:
     }
     for status in _STATUSES:
         responses[status] = _failure(status)
-    document["paths"]["/v1/chat/completions"] = {
+    chat = {
         "post": {
             "operationId": "create_chat_completion",
             "summary": "Create a chat completion",
@@ -131,6 +131,8 @@ def _add_chat(document: dict[str, Any]) -> None:
             "responses": responses,
         }
     }
+    # First, because it is what most readers come for.
+    document["paths"] = {"/v1/chat/completions": chat, **document["paths"]}
     schemes = document["components"].setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer"}
     document["security"] = [{"key": []}, {}]
