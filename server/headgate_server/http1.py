@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohappyeyeballs
 import httptools
+import msgspec
 
 from headgate.errors import GatewayError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 
@@ -40,8 +41,7 @@ class Origin:
     tls: ssl.SSLContext | None
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True, gc=False):
     """The time limits of one exchange; seconds, and `ends` on the clock of `time.monotonic`.
 
     The errors are made by `late`, which gets the name of the limit that passed.

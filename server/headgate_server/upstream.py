@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from headgate.errors import DeadlineExceeded, GatewayError, UpstreamProtocol, UpstreamTimeout
 from headgate_server.http1 import Clock, Connection, Origin, Stale, connect, request_head
 from headgate_server.providers.base import HttpCall
@@ -45,8 +47,7 @@ class Timeouts:
     total: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole answer."""
 
     status: int

@@ -12,7 +12,6 @@ import binascii
 import mimetypes
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
@@ -45,8 +44,7 @@ PLAIN_MEMBERS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCall:
+class ChatCall(msgspec.Struct, frozen=True, gc=False):
     """What the body asks for.
 
     Attributes:

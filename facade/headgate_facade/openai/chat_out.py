@@ -169,31 +169,23 @@ def usage_json(usage: chat_pb2.Usage) -> Json:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
     }
-    for name, members in _USAGE_DETAILS.items():
-        details = {
-            member: getattr(usage, field)
-            for member, field in members.items()
-            if usage.HasField(field)
-        }
-        if details:
-            body[name] = details
+    for field, count in usage.ListFields():
+        place = _USAGE_DETAILS.get(field.name)
+        if place is not None:
+            body.setdefault(place[0], {})[place[1]] = count
     if usage.HasField("extra_json"):
         _merge(body, usage.extra_json)
     return body
 
 
-_USAGE_DETAILS: dict[str, dict[str, Any]] = {
-    "prompt_tokens_details": {
-        "cached_tokens": "cached_input_tokens",
-        "audio_tokens": "audio_input_tokens",
-        "cache_write_tokens": "cache_write_input_tokens",
-    },
-    "completion_tokens_details": {
-        "reasoning_tokens": "reasoning_output_tokens",
-        "audio_tokens": "audio_output_tokens",
-        "accepted_prediction_tokens": "accepted_prediction_tokens",
-        "rejected_prediction_tokens": "rejected_prediction_tokens",
-    },
+_USAGE_DETAILS = {
+    "cached_input_tokens": ("prompt_tokens_details", "cached_tokens"),
+    "audio_input_tokens": ("prompt_tokens_details", "audio_tokens"),
+    "cache_write_input_tokens": ("prompt_tokens_details", "cache_write_tokens"),
+    "reasoning_output_tokens": ("completion_tokens_details", "reasoning_tokens"),
+    "audio_output_tokens": ("completion_tokens_details", "audio_tokens"),
+    "accepted_prediction_tokens": ("completion_tokens_details", "accepted_prediction_tokens"),
+    "rejected_prediction_tokens": ("completion_tokens_details", "rejected_prediction_tokens"),
 }
 
 
