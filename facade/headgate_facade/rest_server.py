@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 import ssl
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headgate.listening import TlsFiles, bind
 from headgate_facade.connection import EXTENSION, ClientConnection, Coalescing
 
 # Longer than the idle limit of usual load balancers (60 s), so that they close first.
@@ -26,15 +24,6 @@ _STOPPED = (
     b'{"type":"error","error":{"message":"the gateway is stopping","type":"server_error",'
     b'"param":null,"code":"overloaded"}}'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files of the listener; a client CA makes client certificates mandatory."""
-
-    cert_file: str
-    key_file: str
-    client_ca_file: str | None = None
 
 
 class RestServer:
@@ -62,7 +51,7 @@ class RestServer:
         """Begins to serve; returns the address with the port really taken. Raises OSError."""
         tls = self._tls
         if tls is not None:
-            _check_pair(tls)
+            tls.check()
         listener, address = bind(self._address, reuse_port=self._reuse_port)
         self._socket_file = _inode(self._address)
         config = uvicorn.Config(
@@ -113,33 +102,6 @@ class RestServer:
             Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-def bind(address: str, *, reuse_port: bool = False) -> tuple[socket.socket, str]:
-    """A bound socket, not yet listening, and the address with the port really taken."""
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        _remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(str(path))
-        except OSError:
-            listener.close()
-            raise
-        return listener, address
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    # The protocol is named because asyncio switches Nagle's algorithm off only where it is.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if reuse_port:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((host.strip("[]"), int(port)))
-    except OSError:
-        listener.close()
-        raise
-    return listener, f"{host}:{listener.getsockname()[1]}"
-
-
 def _inode(address: str) -> int | None:
     """Which socket file lies at the address, if it is a path."""
     if not address.startswith("unix:"):
@@ -148,28 +110,6 @@ def _inode(address: str) -> int | None:
         return Path(address.removeprefix("unix:")).stat().st_ino
     except OSError:
         return None
-
-
-def _check_pair(tls: TlsFiles) -> None:
-    """Raises OSError that tells what is wrong, where uvicorn's would not."""
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    except ssl.SSLError as error:
-        raise OSError(f"the TLS files are not usable: {error.reason or error}") from error
-
-
-def _remove_stale(path: Path) -> None:
-    """Removes the socket of a process that is gone; leaves one alone that somebody listens at."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        else:
-            raise OSError(errno.EADDRINUSE, "somebody listens there already")
 
 
 def _cut_off_politely(app: Any) -> Any:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import ssl
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from headgate.core import ChatCore
+from headgate.listening import TlsFiles, bind, remove_stale
 from headgate.v1 import (
     chat_service_pb2,
     chat_service_pb2_grpc,
@@ -32,15 +30,6 @@ _SERVICES = (
 
 
 _TELL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files of a listener; a client CA makes client certificates mandatory."""
-
-    cert_file: str
-    key_file: str
-    client_ca_file: str | None = None
 
 
 class GrpcServer:
@@ -122,13 +111,15 @@ class GrpcServer:
         await stopping
 
     def _bind(self, server: grpc.aio.Server) -> int:
+        # For the system's OSError, which says more than gRPC does; and gRPC would replace the socket
+        # file of somebody who listens there.
         if self._address.startswith("unix:"):
-            _refuse_if_taken(self._address.removeprefix("unix:"))
+            remove_stale(self._address.removeprefix("unix:"))
         else:
-            _try_to_bind(self._address, reuse_port=self._reuse_port)
+            bind(self._address, reuse_port=self._reuse_port)[0].close()
         if self._tls is None:
             return server.add_insecure_port(self._address)
-        _check_pair(self._tls)
+        self._tls.check()
         pair = (_read(self._tls.key_file), _read(self._tls.cert_file))
         client_ca = self._tls.client_ca_file
         credentials = grpc.ssl_server_credentials(
@@ -191,36 +182,6 @@ class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # l
         with self._endless.until_end():
             async for answer in super().ServerReflectionInfo(request_iterator, context):
                 yield answer
-
-
-def _refuse_if_taken(path: str) -> None:
-    """Raises OSError if somebody listens there: gRPC would replace their socket file."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return
-    raise OSError("somebody listens there already")
-
-
-def _try_to_bind(address: str, *, reuse_port: bool) -> None:
-    """Raises the system's OSError, which says more than gRPC does, and only to us."""
-    host, _, port = address.rpartition(":")
-    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind(found[0][4])
-
-
-def _check_pair(tls: TlsFiles) -> None:
-    """Raises OSError where gRPC would only say that it cannot listen."""
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    except ssl.SSLError as error:
-        raise OSError(f"the TLS files are not usable: {error.reason or error}") from error
 
 
 def _read(path: str) -> bytes:

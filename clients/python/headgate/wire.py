@@ -122,6 +122,17 @@ def raw_array(text: str | bytes | msgspec.Raw) -> list[msgspec.Raw]:
         raise _malformed(error) from error
 
 
+def merge_into(body: dict[str, Any], extra_json: str) -> None:
+    """Adds members that a schema does not name; where both have an object, member by member."""
+    for key, value in _RAW_OBJECT.decode(extra_json).items():
+        present = body.get(key)
+        if isinstance(present, dict) and bytes(value)[:1] == b"{":
+            for inner, raw in _RAW_OBJECT.decode(value).items():
+                present.setdefault(inner, raw)
+        else:
+            body.setdefault(key, value)
+
+
 def merge_objects(base: str | None, more: str | None) -> str | None:
     """Two JSON objects in one; members of `more` win."""
     if not base or not more:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from headgate.v1 import chat_pb2, content_pb2
+from headgate.wire import merge_into
 
 Json = dict[str, Any]
 
@@ -51,7 +52,7 @@ def write_response(
     if response.HasField("system_fingerprint"):
         body["system_fingerprint"] = response.system_fingerprint
     if response.HasField("extra_json"):
-        _merge(body, response.extra_json)
+        merge_into(body, response.extra_json)
     return _encode(body)
 
 
@@ -70,7 +71,7 @@ def _choice(choice: chat_pb2.Choice, legacy_functions: bool, with_reasoning: boo
         elif kind == "tool_call":
             call = _call(part.tool_call, part.tool_call.arguments_json)
             if part.HasField("extra_json"):
-                _merge(call, part.extra_json)
+                merge_into(call, part.extra_json)
             calls.append(call)
         elif kind == "refusal":
             message["refusal"] = (message["refusal"] or "") + part.refusal
@@ -85,7 +86,7 @@ def _choice(choice: chat_pb2.Choice, legacy_functions: bool, with_reasoning: boo
     elif calls:
         message["tool_calls"] = calls
     if choice.message.HasField("extra_json"):
-        _merge(message, choice.message.extra_json)
+        merge_into(message, choice.message.extra_json)
     body: Json = {
         "index": choice.index,
         "message": message,
@@ -98,7 +99,7 @@ def _choice(choice: chat_pb2.Choice, legacy_functions: bool, with_reasoning: boo
             "refusal": [_token(t) for t in choice.logprobs.refusal] or None,
         }
     if choice.HasField("extra_json"):
-        _merge(body, choice.extra_json)
+        merge_into(body, choice.extra_json)
     return body
 
 
@@ -129,7 +130,7 @@ def _audio_facts(part: content_pb2.Part) -> Json:
     if part.audio.HasField("expire_time"):
         body["expires_at"] = part.audio.expire_time.seconds
     if part.HasField("extra_json"):
-        _merge(body, part.extra_json)
+        merge_into(body, part.extra_json)
     return body
 
 
@@ -174,7 +175,7 @@ def usage_json(usage: chat_pb2.Usage) -> Json:
         if place is not None:
             body.setdefault(place[0], {})[place[1]] = count
     if usage.HasField("extra_json"):
-        _merge(body, usage.extra_json)
+        merge_into(body, usage.extra_json)
     return body
 
 
@@ -187,17 +188,6 @@ _USAGE_DETAILS = {
     "accepted_prediction_tokens": ("completion_tokens_details", "accepted_prediction_tokens"),
     "rejected_prediction_tokens": ("completion_tokens_details", "rejected_prediction_tokens"),
 }
-
-
-def _merge(body: Json, extra_json: str) -> None:
-    """Adds members that our schema does not name; where both have an object, member by member."""
-    for key, value in msgspec.json.decode(extra_json, type=dict[str, msgspec.Raw]).items():
-        present = body.get(key)
-        if isinstance(present, dict) and bytes(value)[:1] == b"{":
-            for inner, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items():
-                present.setdefault(inner, raw)
-        else:
-            body.setdefault(key, value)
 
 
 class ChunkWriter:
@@ -280,7 +270,7 @@ class ChunkWriter:
             index = state.calls[started.part] = len(state.calls)
             call = _call(part.tool_call, part.tool_call.arguments_json)
             if part.HasField("extra_json"):
-                _merge(call, part.extra_json)
+                merge_into(call, part.extra_json)
             if self._legacy:
                 self._put(state, {"function_call": call.get("function")}, out)
             else:
@@ -350,7 +340,7 @@ class ChunkWriter:
         rest = finished.rest
         if kind == "tool_call" and rest.HasField("extra_json") and not self._legacy:
             call: Json = {"index": state.calls[finished.part]}
-            _merge(call, rest.extra_json)
+            merge_into(call, rest.extra_json)
             self._put(state, {"tool_calls": [call]}, out)
         elif kind == "audio" and (known := _audio_facts(rest)):
             self._put(state, {"audio": known}, out)
@@ -360,7 +350,7 @@ class ChunkWriter:
         self._role(state, False, out)
         delta: Json = {}
         if finished.HasField("message_extra_json"):
-            _merge(delta, finished.message_extra_json)
+            merge_into(delta, finished.message_extra_json)
         choice: Json = {
             "index": finished.choice,
             "delta": delta,
@@ -368,14 +358,14 @@ class ChunkWriter:
             "finish_reason": _finish_reason(finished.finish_reason, self._legacy),
         }
         if finished.HasField("extra_json"):
-            _merge(choice, finished.extra_json)
+            merge_into(choice, finished.extra_json)
         out += (self._head, _encode(choice), self._tail)
 
     def _completed(self, completed: chat_pb2.Completed, out: list[bytes]) -> None:
         changed = self._set_head(completed)
         extra: Json = {}
         if completed.HasField("extra_json"):
-            _merge(extra, completed.extra_json)
+            merge_into(extra, completed.extra_json)
         if self._include_usage:
             usage = usage_json(completed.usage) if completed.HasField("usage") else None
             last = {"usage": usage, **extra}

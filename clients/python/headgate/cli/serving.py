@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.cli import workers
+from headgate.listening import TlsFiles
 
 if TYPE_CHECKING:
     from headgate.client import Tls
@@ -81,7 +82,7 @@ async def _serve(
 ) -> None:
     from headgate.cli.local_weights import local_model_options
     from headgate_server.app import App
-    from headgate_server.grpc_server import GrpcServer, TlsFiles
+    from headgate_server.grpc_server import GrpcServer
 
     stopping = _stop_on_signals()
     worker = workers.inherited()
@@ -152,7 +153,7 @@ async def _stopped_at_last(stops: list[Stop]) -> AsyncGenerator[None, None]:
 
 
 async def _start_rest(app: Any, address: str, config: Config) -> tuple[Stop, str]:
-    from headgate_facade.rest_server import RestServer, TlsFiles
+    from headgate_facade.rest_server import RestServer
 
     files = config.listen.tls
     server = RestServer(

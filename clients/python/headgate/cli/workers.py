@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headgate.listening import bind
+
 if TYPE_CHECKING:
     from headgate_server.config import Config
 
@@ -134,19 +136,14 @@ async def supervise(
 
 def _reserve(address: str) -> tuple[socket.socket, str]:
     """Binds without listening: the port is ours, and connections go to the workers alone."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    placeholder = socket.socket(family, socket.SOCK_STREAM)
-    placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        placeholder.bind((host.strip("[]"), int(port)))
+        placeholder, taken = bind(address, reuse_port=True)
     except OSError as error:
         sys.exit(f"cannot listen at {address}: {error.strerror}")
-    if int(port) and _listened_at(placeholder.getsockname(), family):
+    if taken == address and _listened_at(placeholder.getsockname(), placeholder.family):
         placeholder.close()
         sys.exit(f"cannot listen at {address}: Address already in use")
-    return placeholder, f"{host}:{placeholder.getsockname()[1]}"
+    return placeholder, taken
 
 
 def _listened_at(address: tuple[object, ...], family: int) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
+from headgate.wire import merge_into
 from headgate_server.providers.base import Target
 from headgate_server.providers.vendors import Vendor
 
@@ -73,7 +74,7 @@ def encode_messages(encoding: Encoding, messages: Iterable[content_pb2.Message])
         if message.HasField("name"):
             wire["name"] = message.name
         if message.HasField("extra_json"):
-            _merge_raw(wire, message.extra_json)
+            merge_into(wire, message.extra_json)
         out.append(wire)
     encoding.body["messages"] = out
 
@@ -136,7 +137,7 @@ def _tool_call(part: content_pb2.Part, call_id: str) -> Json:
         function = {"name": call.name, "arguments": call.arguments_json}
         wire = {"id": call_id, "type": "function", "function": function}
     if part.HasField("extra_json"):
-        _merge_raw(wire, part.extra_json)
+        merge_into(wire, part.extra_json)
     return wire
 
 
@@ -161,9 +162,9 @@ def _tool_results(
         if name and message.role == content_pb2.ROLE_TOOL:
             wire["name"] = name
         if part.HasField("extra_json"):
-            _merge_raw(wire, part.extra_json)
+            merge_into(wire, part.extra_json)
         if message.HasField("extra_json"):
-            _merge_raw(wire, message.extra_json)
+            merge_into(wire, message.extra_json)
         yield wire
 
 
@@ -218,7 +219,7 @@ def _part(part: content_pb2.Part, path: str, vendor: Vendor) -> Json:
     if vendor.cache_control and part.HasField("cache_control"):
         wire["cache_control"] = _cache_control(part.cache_control)
     if part.HasField("extra_json"):
-        _merge_raw(wire, part.extra_json)
+        merge_into(wire, part.extra_json)
     return wire
 
 
@@ -281,16 +282,5 @@ def _tool(tool: chat_pb2.Tool, vendor: Vendor) -> object:
     if vendor.cache_control and tool.HasField("cache_control"):
         wire["cache_control"] = _cache_control(tool.cache_control)
     if tool.HasField("extra_json"):
-        _merge_raw(wire, tool.extra_json)
+        merge_into(wire, tool.extra_json)
     return wire
-
-
-def _merge_raw(wire: Json, extra_json: str) -> None:
-    """Merges members that our schema does not name; where both have an object, member by member."""
-    for key, value in msgspec.json.decode(extra_json, type=dict[str, msgspec.Raw]).items():
-        present = wire.get(key)
-        if isinstance(present, dict) and bytes(value)[:1] == b"{":
-            for inner, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items():
-                present.setdefault(inner, raw)
-        else:
-            wire.setdefault(key, value)
