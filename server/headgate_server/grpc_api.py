@@ -55,7 +55,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             response = await self._core.chat_complete(request, call)
             # Not as initial metadata, which here would be a batch of its own: 50 µs a call, for what
             # arrives in the same moment anyway.
-            context.set_trailing_metadata(_answered_by(call, response.served, response.model))
+            context.set_trailing_metadata(_answered_by(call, response.served))
         except Exception as error:
             await _abort(context, error, call)
         return response
@@ -69,7 +69,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         try:
             batch = await events.next_batch()
             started = batch[0].started if batch else chat_pb2.Started()
-            await context.send_initial_metadata(_answered_by(call, started.served, started.model))
+            await context.send_initial_metadata(_answered_by(call, started.served))
             while batch:
                 for event in batch:
                     await context.write(event)
@@ -141,14 +141,12 @@ async def _answered(result: Awaitable[T], context: Context, call: CallContext) -
         await _abort(context, error, call)
 
 
-def _answered_by(
-    call: CallContext, served: chat_pb2.Served, model: str
-) -> tuple[tuple[str, str], ...]:
+def _answered_by(call: CallContext, served: chat_pb2.Served) -> tuple[tuple[str, str], ...]:
     """The metadata that says who answered."""
     return (
         (metadata.REQUEST_ID, call.request_id),
         (metadata.PROVIDER, _printable(served.provider)),
-        (metadata.MODEL, _printable(model)),
+        (metadata.MODEL, _printable(served.model)),
     )
 
 
