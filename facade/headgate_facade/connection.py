@@ -43,8 +43,8 @@ def client_connection(scope: MutableMapping[str, Any]) -> ClientConnection | Non
 class Coalescing:
     """A transport that writes once per turn of the event loop.
 
-    uvicorn writes an answer's head and body apart, uvloop makes a system call of each write, and of a
-    small request's cost a system call is a tenth.
+    uvicorn writes an answer's head and body apart, and uvloop makes a system call of each write; without
+    this a small request costs 175 µs of CPU instead of 154.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
