@@ -21,9 +21,9 @@ from headgate.wire import merge_objects
 from headgate_server.providers.base import Dialect, Endpoint, HttpCall, StreamDecoder, Target
 
 DEFAULT_SYSTEM = "You are a helpful AI assistant."
-# So small a model is at its best when it does not gamble: asked for the capital of France 30 times, it
-# was right 21 times at its server's default of 0.8, 28 times at 0.2, always at 0. Several choices, though,
-# should differ.
+# So small a model is at its best when it does not gamble: asked 30 times for the capital of France,
+# it was right 21 times at its server's default of 0.8, 28 times at 0.2, and always at 0. Several
+# choices, though, should differ.
 DEFAULT_TEMPERATURE, DEFAULT_TEMPERATURE_OF_SEVERAL = 0.0, 0.5
 # Without a bound the model can talk until its context is full.
 DEFAULT_MAX_TOKENS = 1024
