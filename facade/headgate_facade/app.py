@@ -20,8 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headgate import __version__, metadata
 from headgate.core import ChatCore
 from headgate_facade import openapi
+from headgate_facade.endpoint import ChatEndpoint
 from headgate_facade.http import call_context
-from headgate_facade.openai.chat import ChatCompletions
+from headgate_facade.openai.chat import ChatDoor
 from headgate_facade.openai.errors import plain_envelope
 from headgate_facade.openai.models import models_router
 from headgate_facade.settings import FacadeSettings
@@ -95,7 +96,8 @@ def create_app(core: ChatCore, settings: FacadeSettings | None = None) -> FastAP
         # A redirect names a host and a scheme that a proxy in front may have changed.
         redirect_slashes=False,
     )
-    app.add_hot_route("/v1/chat/completions", ChatCompletions(core, settings), settings)
+    chat = ChatDoor(reasoning_in_unary=settings.reasoning_in_unary)
+    app.add_hot_route("/v1/chat/completions", ChatEndpoint(core, settings, chat), settings)
     app.include_router(models_router(core))
     _add_probes(app, core)
     _add_pages(app)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any
+from urllib.parse import parse_qs
 
 from headgate import metadata
 from headgate.core import CallContext
@@ -41,27 +42,46 @@ class ClientGone(Exception):
 
 
 def call_context(scope: Scope) -> CallContext:
-    """Reads the request's headers."""
-    request_id = bearer = traceparent = tracestate = None
+    """Reads the request's headers.
+
+    The key travels as OpenAI's and newer Anthropic SDKs send it (`Authorization: Bearer`), or as Azure's,
+    Anthropic's and Google's do; the first of that order wins. Google's clients may put it into the query.
+    """
+    found: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                bearer = key.strip().decode("latin-1")
-        elif name == b"x-request-id":
-            request_id = value.decode("latin-1")
-        elif name == b"traceparent":
-            traceparent = value.decode("latin-1")
-        elif name == b"tracestate":
-            tracestate = value.decode("latin-1")
+        if name in _WANTED:
+            found.setdefault(name, value)
+    bearer: str | None = None
+    scheme, _, key = found.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        bearer = key.strip().decode("latin-1")
+    else:
+        for header in _KEY_HEADERS:
+            if header in found:
+                bearer = found[header].strip().decode("latin-1")
+                break
+        else:
+            if b"key=" in scope["query_string"]:
+                keys = parse_qs(scope["query_string"].decode("latin-1")).get("key")
+                bearer = keys[0] if keys else None
     connection = client_connection(scope)
     return CallContext(
-        request_id=metadata.request_id_or_new(request_id),
+        request_id=metadata.request_id_or_new(_text(found.get(b"x-request-id"))),
         bearer=bearer,
         peer=connection.names if connection is not None else (),
-        traceparent=traceparent,
-        tracestate=tracestate,
+        traceparent=_text(found.get(b"traceparent")),
+        tracestate=_text(found.get(b"tracestate")),
     )
+
+
+_KEY_HEADERS = (b"api-key", b"x-api-key", b"x-goog-api-key")
+_WANTED = frozenset(
+    (b"authorization", b"x-request-id", b"traceparent", b"tracestate", *_KEY_HEADERS)
+)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -15,11 +15,12 @@ from headgate_server.auth import authenticator
 from headgate_server.config import Config
 from headgate_server.config import Provider as ProviderSettings
 from headgate_server.core import Core
+from headgate_server.credentials import authorizer
 from headgate_server.execute import Executor
 from headgate_server.local import DEFAULT_SLOTS, LocalModel, LocalModelOptions, State
 from headgate_server.providers import dialect_of, endpoint_of, vendor_of
 from headgate_server.providers.base import Endpoint
-from headgate_server.providers.runtime import Gate, Provider
+from headgate_server.providers.runtime import Gate, HttpProvider, Provider
 from headgate_server.routing import Router
 from headgate_server.settlement import Hook, log_settlement
 from headgate_server.upstream import Timeouts, Upstream
@@ -53,7 +54,7 @@ class App:
         }
         self._local_endpoints = dict(local_endpoints or {})
         self._upstreams: list[Upstream] = []
-        providers = {
+        providers: dict[str, Provider] = {
             name: self._provider(name, settings, config)
             for name, settings in config.providers.items()
         }
@@ -106,8 +107,14 @@ class App:
         )
         self._upstreams.append(upstream)
         secrets = [value.get_secret_value() for value in settings.headers.values()]
-        if settings.api_key:
-            secrets.append(settings.api_key.get_secret_value())
+        for secret in (
+            settings.api_key,
+            settings.bearer_token,
+            settings.secret_access_key,
+            settings.session_token,
+        ):
+            if secret:
+                secrets.append(secret.get_secret_value())
         if settings.kind == "local":
             endpoint = self._local_endpoint(name)
         else:
@@ -116,13 +123,14 @@ class App:
             def endpoint() -> Endpoint:
                 return fixed
 
-        return Provider(
+        return HttpProvider(
             name=name,
             kind=settings.kind,
             vendor=vendor,
-            dialect=dialect_of(settings.kind, config.limits.sse_line_bytes),
+            dialect=dialect_of(settings.kind, vendor, config.limits.sse_line_bytes),
             upstream=upstream,
             endpoint=endpoint,
+            authorize=authorizer(settings, vendor),
             always_stream=settings.kind == "local",
             gate=Gate(_local_slots(settings), _MAX_WAITING) if settings.kind == "local" else None,
             api_version=settings.api_version,

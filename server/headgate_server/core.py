@@ -25,6 +25,7 @@ from headgate_server.catalog import (
     check_content,
     describe,
 )
+from headgate_server.estimate import estimate_tokens
 from headgate_server.execute import Executor
 from headgate_server.providers.base import Target
 from headgate_server.routing import Route, Router, not_found
@@ -62,9 +63,7 @@ class Core:
         """Runs a completion and returns it whole."""
         with self._open(request, context, streamed=False) as call:
             candidates = self._admit(request, context, call.record)
-            response = await self._executor.complete(
-                request, candidates, context.deadline, call.record
-            )
+            response = await self._executor.complete(request, candidates, context, call.record)
             if response.HasField("usage"):
                 call.record.usage = response.usage
         return response
@@ -72,6 +71,20 @@ class Core:
     def chat_stream(self, request: chat_pb2.ChatRequest, context: CallContext) -> EventStream:
         """Runs a completion and returns its events as they arrive."""
         return EventStream(self._events(request, context))
+
+    async def count_tokens(
+        self, request: chat_pb2.CountTokensRequest, context: CallContext
+    ) -> chat_pb2.CountTokensResponse:
+        """Counts the tokens of a prompt, or estimates them where the provider does not count."""
+        asked = request.request
+        with self._open(asked, context, streamed=False) as call:
+            candidates = self._admit(asked, context, call.record)
+            counted = await self._executor.count_tokens(asked, candidates, context, call.record)
+            if counted is None:
+                counted = chat_pb2.CountTokensResponse(
+                    input_tokens=estimate_tokens(asked), estimated=True
+                )
+        return counted
 
     async def list_models(
         self, request: model_service_pb2.ListModelsRequest, context: CallContext
@@ -116,7 +129,7 @@ class Core:
             candidates = self._admit(request, context, call.record)
             # `aclosing`, here and below: a generator that is merely dropped is closed when the
             # garbage collector comes by, and until then the upstream's socket stays open.
-            events = self._executor.stream(request, candidates, context.deadline, call.record)
+            events = self._executor.stream(request, candidates, context, call.record)
             async with aclosing(events):
                 async for batch in events:
                     call.first_event()

@@ -1,7 +1,7 @@
 """Runs a request on its candidates, one after the other, until one answers.
 
-Owns the order of attempts and the rule that nothing is tried again once an event has gone out. The
-translation is the dialect's, the sockets are `upstream`'s, the bookkeeping is the core's.
+Owns the order of attempts and the rule that nothing is tried again once an event has gone out. One
+attempt is the provider's business, the bookkeeping the core's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
+from headgate.core import CallContext
 from headgate.errors import (
     GatewayError,
     QuotaExhausted,
@@ -19,10 +20,9 @@ from headgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from headgate.fold import Folder
 from headgate.v1 import chat_pb2
-from headgate_server.providers.base import HttpCall, Target
-from headgate_server.providers.runtime import Provider
+from headgate_server.providers.base import Target
+from headgate_server.providers.runtime import Batch, Provider
 from headgate_server.settlement import Settlement
 
 _log = logging.getLogger(__name__)
@@ -37,9 +37,6 @@ _NEXT_TARGET = (
     RateLimited,
     QuotaExhausted,
 )
-_NOT_A_STREAM = ("application/json", "application/problem+json", "text/html", "application/xhtml")
-
-Batch = list[chat_pb2.ChatEvent]
 
 
 class Executor:
@@ -52,21 +49,22 @@ class Executor:
         self,
         request: chat_pb2.ChatRequest,
         candidates: Sequence[Target],
-        deadline: float | None,
+        context: CallContext,
         record: Settlement,
     ) -> chat_pb2.ChatResponse:
         """The first whole answer. Raises the last candidate's error if none has one."""
         for target in candidates:
             _begin(record, target)
             try:
-                response = await self._complete_once(request, target, deadline)
+                provider = self._providers[target.provider]
+                response = await provider.complete(request, target, context)
             except GatewayError as error:
                 self._blame(error, target, record)
                 if target is candidates[-1] or not isinstance(error, _NEXT_TARGET):
                     raise
                 continue
             response.model = response.model or target.model
-            _served(response.served, record)
+            self._served(response.served, record)
             return response
         raise UpstreamUnavailable("the model has no target")
 
@@ -74,7 +72,7 @@ class Executor:
         self,
         request: chat_pb2.ChatRequest,
         candidates: Sequence[Target],
-        deadline: float | None,
+        context: CallContext,
         record: Settlement,
     ) -> AsyncGenerator[Batch, None]:
         """The events of the first candidate that begins to answer."""
@@ -82,13 +80,14 @@ class Executor:
             _begin(record, target)
             begun = False
             try:
-                async with aclosing(self._stream_once(request, target, deadline)) as batches:
+                provider = self._providers[target.provider]
+                async with aclosing(provider.stream(request, target, context)) as batches:
                     async for batch in batches:
                         if not begun:
                             begun = True
                             started = batch[0].started
                             started.model = started.model or target.model
-                            _served(started.served, record)
+                            self._served(started.served, record)
                         yield batch
             except GatewayError as error:
                 self._blame(error, target, record)
@@ -97,60 +96,34 @@ class Executor:
                 continue
             return
 
-    async def _complete_once(
-        self, request: chat_pb2.ChatRequest, target: Target, deadline: float | None
-    ) -> chat_pb2.ChatResponse:
-        provider = self._providers[target.provider]
-        if provider.always_stream:
-            folder = Folder()
-            async with aclosing(self._stream_once(request, target, deadline)) as batches:
-                async for batch in batches:
-                    for event in batch:
-                        folder.add(event)
-            return folder.response()
-        call = provider.dialect.encode(request, target, provider.endpoint(), stream=False)
-        answer = await provider.upstream.complete(call, deadline)
-        if answer.status != 200:
-            raise provider.dialect.decode_error(answer.status, answer.headers, answer.body)
-        response = provider.dialect.decode(answer.body)
-        response.warnings.extend(call.warnings)
-        return response
+    async def count_tokens(
+        self,
+        request: chat_pb2.ChatRequest,
+        candidates: Sequence[Target],
+        context: CallContext,
+        record: Settlement,
+    ) -> chat_pb2.CountTokensResponse | None:
+        """The number from the first target; None if its provider does not count.
 
-    async def _stream_once(
-        self, request: chat_pb2.ChatRequest, target: Target, deadline: float | None
-    ) -> AsyncGenerator[Batch, None]:
-        provider = self._providers[target.provider]
-        dialect = provider.dialect
-        call: HttpCall = dialect.encode(request, target, provider.endpoint(), stream=True)
-        decoder = dialect.stream_decoder(request, target)
-        warned = not call.warnings
-        async with (
-            provider.hold(deadline),
-            provider.upstream.stream(call, deadline) as answer,
-        ):
-            if answer.status != 200:
-                body = await answer.read_error()
-                raise dialect.decode_error(answer.status, answer.headers, body)
-            form = answer.headers.get("content-type", "").lower()
-            if form.startswith(_NOT_A_STREAM):
-                found = dialect.error_in_body(await answer.read_error())
-                raise found or UpstreamProtocol(
-                    f"the upstream answered {form!r} to a stream request"
-                )
-            async for piece in answer:
-                batch = decoder.feed(piece)
-                if batch:
-                    if not warned:
-                        warned = True
-                        batch[0].started.warnings.extend(call.warnings)
-                    yield batch
-                if decoder.done:
-                    break
-            batch = decoder.finish()
-            if not warned:
-                batch[0].started.warnings.extend(call.warnings)
-            yield batch
-            await answer.drain()
+        Only the first is asked: another target counts in another way.
+        """
+        target = candidates[0]
+        try:
+            counted = await self._providers[target.provider].count_tokens(request, target, context)
+        except GatewayError as error:
+            _begin(record, target)
+            self._blame(error, target, record)
+            raise
+        if counted is not None:
+            _begin(record, target)
+            self._served(counted.served, record)
+        return counted
+
+    def _served(self, served: chat_pb2.Served, record: Settlement) -> None:
+        served.provider = record.provider
+        served.model = record.target_model
+        served.attempts = record.attempts
+        served.dialect = self._providers[record.provider].dialect_name
 
     def _blame(self, error: GatewayError, target: Target, record: Settlement) -> None:
         """Adds the target to the error, and takes our secrets out of its text."""
@@ -170,9 +143,3 @@ class Executor:
 def _begin(record: Settlement, target: Target) -> None:
     record.attempts += 1
     record.provider, record.target_model = target.provider, target.model
-
-
-def _served(served: chat_pb2.Served, record: Settlement) -> None:
-    served.provider = record.provider
-    served.model = record.target_model
-    served.attempts = record.attempts

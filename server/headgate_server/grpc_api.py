@@ -79,6 +79,13 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         finally:
             await events.aclose()
 
+    async def CountTokens(
+        self, request: chat_pb2.CountTokensRequest, context: Context
+    ) -> chat_pb2.CountTokensResponse:
+        """The tokens of a prompt."""
+        call = call_context(context)
+        return await _answered(self._core.count_tokens(request, call), context, call)
+
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     """`headgate.v1.ModelService` over a `ChatCore`."""

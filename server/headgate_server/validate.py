@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import msgspec
+
 from headgate.errors import FieldViolation, InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import MalformedJson, raw_object
 
 _ASSISTANT_KINDS = frozenset(
-    ("text", "refusal", "tool_call", "reasoning", "audio", "image", "file")
+    ("text", "refusal", "tool_call", "reasoning", "audio", "image", "file", "vendor_part")
 )
-_INPUT_KINDS = frozenset(("text", "image", "audio", "file"))
+_INPUT_KINDS = frozenset(("text", "image", "audio", "file", "vendor_part"))
 _RESULT_KINDS = frozenset(("tool_result",))
 _KINDS = {
     content_pb2.ROLE_DEVELOPER: _INPUT_KINDS,
@@ -54,7 +56,9 @@ Found = Iterator[tuple[str, str]]
 def _violations(request: chat_pb2.ChatRequest) -> Found:
     if not request.model:
         yield "model", "is required"
-    if not request.messages:
+    if request.HasField("text_completion"):
+        yield from _text_completion(request)
+    elif not request.messages:
         yield "messages", "must hold at least one message"
     for index, message in enumerate(request.messages):
         kinds = _KINDS.get(message.role)
@@ -121,11 +125,33 @@ def _part(part: content_pb2.Part, kind: str, path: str, role: content_pb2.Role.V
             if inner.HasField("extra_json"):
                 yield from _object(f"{inner_path}.extra_json", inner.extra_json)
             if inner_kind not in _INPUT_KINDS:
-                yield inner_path, "must be text, image, audio or file"
+                yield inner_path, "must be text, image, audio, file or vendor_part"
+            elif inner_kind == "vendor_part":
+                yield from _vendor_part(inner.vendor_part, f"{inner_path}.vendor_part")
             elif inner_kind != "text":
                 yield from _media(getattr(inner, inner_kind), f"{inner_path}.{inner_kind}", role)
     elif kind in ("image", "audio", "file"):
         yield from _media(getattr(part, kind), f"{path}.{kind}", role)
+    elif kind == "vendor_part":
+        yield from _vendor_part(part.vendor_part, f"{path}.vendor_part")
+
+
+def _vendor_part(part: content_pb2.VendorPart, path: str) -> Found:
+    if not part.dialect:
+        yield f"{path}.dialect", "is required"
+    yield from _object(f"{path}.json", part.json)
+
+
+def _text_completion(request: chat_pb2.ChatRequest) -> Found:
+    if request.messages:
+        yield "text_completion", "stands in place of messages; send one of them"
+    prompt = request.text_completion.prompt_json
+    try:
+        parsed = msgspec.json.decode(prompt)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        parsed = None
+    if not parsed or not isinstance(parsed, str | list):
+        yield "text_completion.prompt_json", "must be a JSON string or array, and not empty"
 
 
 def _media(media: content_pb2.Media, path: str, role: content_pb2.Role.ValueType) -> Found:

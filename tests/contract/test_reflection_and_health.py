@@ -168,7 +168,9 @@ async def test_buf_calls_unary(gateway: Gateway) -> None:
     assert code == 0, err
     answer = json.loads(out)
     assert answer["choices"][0]["message"]["parts"][0]["text"].startswith("Hello!")
-    assert answer["served"] == {"provider": "up", "model": "upstream-m", "attempts": 1}
+    assert answer["served"] == {
+        "provider": "up", "model": "upstream-m", "attempts": 1, "dialect": "openai",
+    }  # fmt: skip
 
 
 async def test_buf_calls_the_stream(gateway: Gateway) -> None:

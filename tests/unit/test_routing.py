@@ -12,17 +12,18 @@ from headgate.errors import ModelNotFound
 from headgate_server.config import Config
 from headgate_server.providers import dialect_of, vendor_of
 from headgate_server.providers.base import Endpoint
-from headgate_server.providers.runtime import Provider
+from headgate_server.providers.runtime import HttpProvider
 from headgate_server.routing import Router
 from headgate_server.upstream import Upstream
 
 
-def provider(name: str, kind: str) -> Provider:
-    return Provider(
+def provider(name: str, kind: str) -> HttpProvider:
+    vendor = vendor_of(kind, None)
+    return HttpProvider(
         name=name,
         kind=kind,
-        vendor=vendor_of(kind, None),
-        dialect=dialect_of(kind, 1 << 20),
+        vendor=vendor,
+        dialect=dialect_of(kind, vendor, 1 << 20),
         upstream=cast("Upstream", None),
         endpoint=lambda: Endpoint("https://api.example/v1", {}),
         api_version="v9" if kind == "azure" else None,

@@ -28,7 +28,7 @@ def valid(**fields: Any) -> Request:
         logit_bias={"5": -100, "6": 100}, logprobs=True, top_logprobs=20, modalities=["text"],
         service_tier="auto", metadata={"k" * 64: "v" * 512}, store=False, user="u",
         safety_identifier="s", prompt_cache_key="p", verbosity="low",
-        provider_options_json={"x": "{}"}, extra_body_json='{"a":1}',
+        provider_options_json={"x": "{}"}, extra_body_json='{"a":1}', extra_dialect="openai",
     )  # fmt: skip
     media = content_pb2.Media(url="https://a.example/b.png")
     data = content_pb2.Media(data=b"x", media_type="audio/wav")
@@ -76,7 +76,33 @@ def test_valid_requests() -> None:
 
 def test_the_valid_request_sets_every_field() -> None:
     named = {descriptor.name for descriptor, _ in valid().ListFields()}
-    assert named == {field.name for field in Request.DESCRIPTOR.fields}
+    assert named == {field.name for field in Request.DESCRIPTOR.fields} - {"text_completion"}
+
+
+BARE = chat_pb2.TextCompletion(prompt_json='"a"')
+
+
+def test_a_bare_text_stands_in_place_of_messages() -> None:
+    validate(Request(model="m", text_completion=BARE))
+    both = valid()
+    both.text_completion.CopyFrom(BARE)
+    assert fields_of(both) == ["text_completion"]
+
+
+@pytest.mark.parametrize("prompt", ["", "{}", "[", "1", '""', "[]", "null"])
+def test_a_bare_text_must_be_one(prompt: str) -> None:
+    request = Request(model="m", text_completion=chat_pb2.TextCompletion(prompt_json=prompt))
+    assert fields_of(request) == ["text_completion.prompt_json"]
+
+
+def test_a_block_of_a_vendor_says_whose_it_is() -> None:
+    request = valid()
+    request.messages[2].parts.add(vendor_part=content_pb2.VendorPart(dialect="gemini", json="{}"))
+    validate(request)
+    part = request.messages[2].parts[-1].vendor_part
+    part.dialect, part.json = "", "[]"
+    path = f"messages[2].parts[{len(request.messages[2].parts) - 1}].vendor_part"
+    assert fields_of(request) == [f"{path}.dialect", f"{path}.json"]
 
 
 def test_an_empty_request() -> None:

@@ -142,6 +142,19 @@ class Client:
         """Runs a completion and returns its events as they arrive. They raise `GatewayError`."""
         return EventStream(self._events(request, self._context(context, timeout)))
 
+    async def count_tokens(
+        self,
+        request: chat_pb2.CountTokensRequest,
+        context: CallContext | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - becomes the RPC's deadline
+    ) -> chat_pb2.CountTokensResponse:
+        """Counts the tokens of a prompt, or estimates them. Raises `GatewayError`."""
+        context = self._context(context, timeout)
+        stub, sent, left = self._prepare(context)
+        call = stub.CountTokens(request, metadata=sent, timeout=left)
+        return cast(chat_pb2.CountTokensResponse, await _typed(call, context))
+
     async def list_models(
         self,
         request: model_service_pb2.ListModelsRequest | None = None,

@@ -120,6 +120,12 @@ class ChatCore(Protocol):
         """Runs a completion and returns its events as they arrive."""
         ...
 
+    async def count_tokens(
+        self, request: chat_pb2.CountTokensRequest, context: CallContext
+    ) -> chat_pb2.CountTokensResponse:
+        """Counts the tokens of a prompt, or estimates them."""
+        ...
+
     async def list_models(
         self, request: model_service_pb2.ListModelsRequest, context: CallContext
     ) -> model_service_pb2.ListModelsResponse:

@@ -12,8 +12,11 @@ from typing import Any
 
 import msgspec
 
+from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import merge_into
+from headgate_facade.http import EVENT_STREAM
+from headgate_facade.openai.errors import envelope
 
 Json = dict[str, Any]
 
@@ -196,6 +199,9 @@ class ChunkWriter:
     What all chunks share is encoded once; a text delta then costs one string to encode.
     """
 
+    headers = EVENT_STREAM
+    ping = b": ping\n\n"
+
     def __init__(self, *, include_usage: bool, legacy_functions: bool) -> None:
         self._include_usage = include_usage
         self._legacy = legacy_functions
@@ -222,6 +228,10 @@ class ChunkWriter:
             elif kind == "completed":
                 self._completed(event.completed, out)
         return b"".join(out)
+
+    def error(self, error: GatewayError) -> bytes:
+        """The error as the stream's last event; no `[DONE]` follows."""
+        return b"data: " + envelope(error) + b"\n\n"
 
     def _started(self, started: chat_pb2.Started) -> None:
         self._members = {

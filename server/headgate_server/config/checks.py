@@ -14,6 +14,16 @@ from headgate_server.config.problems import Path, did_you_mean, listing
 from headgate_server.config.values import TcpAddress, parse_address
 
 _MIN_KEY_LENGTH = 8
+# Settings that mean something to some kinds only.
+_OWNERS = {
+    "bearer_token": ("azure", "vertex"),
+    "access_key_id": ("bedrock",),
+    "secret_access_key": ("bedrock",),
+    "session_token": ("bedrock",),
+    "profile": ("bedrock",),
+    "credentials_file": ("vertex",),
+    "tls": ("headgate",),
+}
 _CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
 
 
@@ -26,6 +36,8 @@ class KindInfo:
     available: bool = True
     api_key_env: str | None = None
     """The environment variable in which people usually keep its key."""
+    requires: tuple[str, ...] = ()
+    """Settings that must be given, unless there is a base_url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +174,10 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
         )
     # A base_url that the kind does not ask for means another server, which may need no key.
     elsewhere = provider.base_url is not None and not kind.needs_base_url
-    has_key = provider.api_key is not None or any(
-        name.lower() in _CREDENTIAL_HEADERS for name in provider.headers
+    has_key = (
+        provider.api_key is not None
+        or provider.bearer_token is not None
+        or any(name.lower() in _CREDENTIAL_HEADERS for name in provider.headers)
     )
     if kind.needs_api_key and not has_key and not elsewhere:
         usual = kind.api_key_env or "YOUR_API_KEY"
@@ -171,6 +185,13 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
             (*at, "api_key"),
             f'kind {provider.kind} needs an api_key; usually api_key: "${{{usual}}}"',
         )
+    for name in kind.requires:
+        if getattr(provider, name) is None and provider.base_url is None:
+            yield Finding((*at, name), f"kind {provider.kind} needs a {name}")
+    for name, owners in _OWNERS.items():
+        if getattr(provider, name) is not None and provider.kind not in owners:
+            message = f"{name} belongs to kind {listing(owners)} only; remove it"
+            yield Finding((*at, name), message)
     if provider.kind != "local" and provider.options is not None:
         yield Finding((*at, "options"), "options belong to kind local only; remove them")
     if provider.kind == "local":

@@ -147,6 +147,23 @@ class LocalOptions(Section):
     )
 
 
+class ClientTls(Section):
+    """The certificates of a connection to another gateway."""
+
+    ca_file: Text | None = Field(
+        default=None, description="PEM file with the authorities to trust; the system's if null."
+    )
+    cert_file: Text | None = Field(
+        default=None, description="PEM file with our certificate, for a gateway that asks for one."
+    )
+    key_file: Text | None = Field(
+        default=None, description="PEM file with the private key of our certificate."
+    )
+    server_name: Text | None = Field(
+        default=None, description="Name to expect in the gateway's certificate."
+    )
+
+
 class Provider(Section):
     """One upstream account: which API it speaks, where it is, and the credential for it."""
 
@@ -175,6 +192,31 @@ class Provider(Section):
     project: Text | None = Field(
         default=None, description="Project that the upstream bills (openai, vertex)."
     )
+    bearer_token: Secret | None = Field(
+        default=None,
+        description="An access token, sent as Authorization: Bearer (azure with Entra ID, vertex).",
+    )
+    access_key_id: Text | None = Field(
+        default=None,
+        description="AWS access key (bedrock); the machine's usual AWS credentials if null.",
+    )
+    secret_access_key: Secret | None = Field(
+        default=None, description="Secret of that AWS access key (bedrock)."
+    )
+    session_token: Secret | None = Field(
+        default=None, description="Session token of a temporary AWS access key (bedrock)."
+    )
+    profile: Text | None = Field(
+        default=None, description="Profile of the machine's AWS configuration (bedrock)."
+    )
+    credentials_file: Text | None = Field(
+        default=None,
+        description="JSON file with Google credentials, such as a service account's key (vertex); "
+        "the machine's application default credentials if null.",
+    )
+    tls: ClientTls | None = Field(
+        default=None, description="Certificates for the connection (headgate)."
+    )
     headers: Mapping[HeaderName, HeaderValue] = Field(
         default_factory=dict,
         description="Headers added to every request to this upstream; values are kept secret.",
@@ -201,6 +243,19 @@ class Target(Section):
     )
 
 
+class Price(Section):
+    """Prices in US dollars for one million tokens."""
+
+    input: float = Field(ge=0, description="Prompt tokens.")
+    output: float = Field(ge=0, description="Answer tokens.")
+    cached_input: float | None = Field(
+        default=None, ge=0, description="Prompt tokens read from the provider's cache."
+    )
+    cache_write: float | None = Field(
+        default=None, ge=0, description="Prompt tokens written to the provider's cache."
+    )
+
+
 class Catalog(Section):
     """What the catalogue tells about a model; overrides what is known about it otherwise."""
 
@@ -220,6 +275,7 @@ class Catalog(Section):
         default=None, description="Whether it reasons before it answers."
     )
     family: Text | None = Field(default=None, description="Model family, such as gpt or claude.")
+    price: Price | None = Field(default=None, description="What its tokens cost.")
 
 
 class ModelRoute(Section):

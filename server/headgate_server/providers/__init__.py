@@ -1,7 +1,7 @@
 """The providers: which kinds there are, and which dialect each speaks.
 
-To add a dialect: write its module, add its line to `DIALECTS`, add a golden folder. To add a vendor of
-the OpenAI dialect: an entry in vendors.toml and a golden case.
+To add a dialect: write its module, add its line to `DIALECTS` and its vendor to vendors.toml, add a
+golden folder. To add a vendor of a known dialect: an entry in vendors.toml and a golden case.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from headgate_server.providers.local import LocalDialect
 from headgate_server.providers.openai import OpenAIDialect
 from headgate_server.providers.vendors import Vendor, vendors
 
-# Kind -> a maker of its dialect, given the largest event of a stream in bytes. Kinds that are not
-# here are vendors of vendors.toml and speak OpenAI's.
+# Name -> a maker of the dialect, given the largest event of a stream in bytes. Which of them a kind
+# speaks is said in vendors.toml.
 DIALECTS: Mapping[str, Callable[[int], Dialect]] = {
     "openai": OpenAIDialect,
     "local": lambda max_event_bytes: LocalDialect(OpenAIDialect(max_event_bytes)),
 }
-
-# Named by the design, spoken by a later version: known, so that the refusal can say so.
-PLANNED = ("openai_responses", "anthropic", "gemini", "vertex", "bedrock", "cohere", "headgate")
 
 # What `kind: openai` with a base_url of its own means: any server that speaks the dialect.
 GENERIC = Vendor(name="OpenAI-compatible server", auth="none")
@@ -36,15 +33,14 @@ def kinds() -> dict[str, KindInfo]:
     found = {
         kind: KindInfo(
             needs_base_url=vendor.base_url is None,
-            needs_api_key=vendor.auth != "none",
-            available=True,
+            needs_api_key=vendor.auth not in ("none", "aws", "google"),
+            available=vendor.dialect in DIALECTS,
             api_key_env=vendor.api_key_env[0] if vendor.api_key_env else None,
+            requires=vendor.requires,
         )
         for kind, vendor in vendors().items()
     }
     found["local"] = KindInfo(needs_base_url=False, needs_api_key=False, available=True)
-    for kind in PLANNED:
-        found[kind] = KindInfo(needs_base_url=False, needs_api_key=False, available=False)
     return found
 
 
@@ -60,22 +56,36 @@ def vendor_of(kind: str, base_url: str | None) -> Vendor:
 def endpoint_of(settings: Provider, vendor: Vendor) -> Endpoint:
     """Where a configured provider is, and the headers that authenticate us there."""
     headers = {"content-type": "application/json"}
-    if settings.api_key:
+    if settings.bearer_token:
+        headers["authorization"] = f"Bearer {settings.bearer_token.get_secret_value()}"
+    elif settings.api_key:
         key = settings.api_key.get_secret_value()
-        if vendor.auth == "api-key":
-            headers["api-key"] = key
-        else:
-            headers["authorization"] = f"Bearer {key}"
+        name = _KEY_HEADERS.get(vendor.auth)
+        headers |= {name: key} if name else {"authorization": f"Bearer {key}"}
     for name, value in (
         ("openai-organization", settings.organization),
-        ("openai-project", settings.project),
+        ("openai-project", settings.project if vendor.auth != "google" else None),
     ):
         if value:
             headers[name] = value
     headers |= {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
-    return Endpoint(settings.base_url or vendor.base_url or "", headers)
+    base_url = settings.base_url
+    if base_url is None:
+        base_url = (vendor.base_url or "").format(
+            region=settings.region or "", project=settings.project or ""
+        )
+    return Endpoint(base_url, headers, settings.region, settings.project)
 
 
-def dialect_of(kind: str, max_event_bytes: int) -> Dialect:
+_KEY_HEADERS = {
+    "api-key": "api-key",
+    "x-api-key": "x-api-key",
+    "x-goog-api-key": "x-goog-api-key",
+    "google": "x-goog-api-key",
+}
+
+
+def dialect_of(kind: str, vendor: Vendor, max_event_bytes: int) -> Dialect:
     """The dialect that a kind speaks."""
-    return DIALECTS.get(kind, DIALECTS["openai"])(max_event_bytes)
+    name = "local" if kind == "local" else vendor.dialect
+    return DIALECTS[name](max_event_bytes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
@@ -19,10 +19,18 @@ UnsupportedPolicy = Literal["strict", "drop", "pass"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a provider is reached, and the headers that authenticate us there."""
+    """Where a provider is reached, and the headers that authenticate us there.
+
+    Attributes:
+        base_url: as for the vendor's own SDK, without a slash at the end.
+        headers: of every request, by lower-case name.
+        region, project: of clouds that have them in their paths.
+    """
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
+    region: str | None = None
+    project: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,13 @@ class StreamDecoder(Protocol):
 
 
 class Dialect(Protocol):
-    """One wire format."""
+    """One wire format.
+
+    Attributes:
+        name: as in `ChatRequest.extra_dialect`, `Reasoning.dialect` and `Served.dialect`.
+    """
+
+    name: str
 
     def encode(
         self, request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint, *, stream: bool
@@ -90,7 +104,9 @@ class Dialect(Protocol):
         """The upstream request. Raises `InvalidRequest` for content that the target cannot take."""
         ...
 
-    def decode(self, body: bytes) -> chat_pb2.ChatResponse:
+    def decode(
+        self, body: bytes, request: chat_pb2.ChatRequest, target: Target
+    ) -> chat_pb2.ChatResponse:
         """The answer to a unary call with status 200. Raises `UpstreamProtocol` for nonsense."""
         ...
 
@@ -104,4 +120,19 @@ class Dialect(Protocol):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """The error behind an answer with another status. Never raises."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """What a dialect has besides, if its API counts the tokens of a prompt."""
+
+    def encode_count(
+        self, request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint
+    ) -> HttpCall:
+        """The upstream request that counts. Raises as `encode` does."""
+        ...
+
+    def decode_count(self, body: bytes) -> int:
+        """The number in an answer with status 200. Raises `UpstreamProtocol` for nonsense."""
         ...

@@ -40,6 +40,8 @@ Events = list[chat_pb2.ChatEvent]
 class LocalDialect:
     """Wraps the OpenAI dialect, which it is given: dialects do not import each other."""
 
+    name = "openai"
+
     def __init__(self, openai: Dialect) -> None:
         self._openai = openai
 
@@ -73,9 +75,11 @@ class LocalDialect:
             call = HttpCall(call.url, call.headers, call.body, [*call.warnings, *warnings])
         return call
 
-    def decode(self, body: bytes) -> chat_pb2.ChatResponse:
-        """Whole answers are never asked for: see `Provider.always_stream`."""
-        return self._openai.decode(body)
+    def decode(
+        self, body: bytes, request: chat_pb2.ChatRequest, target: Target
+    ) -> chat_pb2.ChatResponse:
+        """Whole answers are never asked for: see `HttpProvider.always_stream`."""
+        return self._openai.decode(body, request, target)
 
     def stream_decoder(self, request: chat_pb2.ChatRequest, target: Target) -> StreamDecoder:
         """A decoder for one streamed answer."""

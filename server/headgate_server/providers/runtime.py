@@ -1,17 +1,33 @@
-"""A configured provider at work: its dialect, its address, its connections."""
+"""A configured provider at work: its dialect, its address, its connections, one attempt at a time.
+
+`Provider` is what the executor knows. `HttpProvider` is nearly every provider; another gateway, which is
+spoken to over gRPC, is in `remote`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
-from headgate.errors import DeadlineExceeded, Overloaded
-from headgate_server.providers.base import Dialect, Endpoint
+from headgate.core import CallContext
+from headgate.errors import DeadlineExceeded, Overloaded, UpstreamProtocol
+from headgate.fold import Folder
+from headgate.v1 import chat_pb2
+from headgate_server.providers.base import Dialect, Endpoint, HttpCall, Target, TokenCounter
 from headgate_server.providers.vendors import Vendor
 from headgate_server.upstream import Upstream
+
+_NOT_A_STREAM = ("application/json", "application/problem+json", "text/html", "application/xhtml")
+
+Batch = list[chat_pb2.ChatEvent]
+
+Authorize = Callable[[HttpCall, float | None], Awaitable[HttpCall]]
+"""Takes a call and the deadline (`time.monotonic`), returns it with credentials. Raises `GatewayError`:
+`UpstreamRejectedUs` if there are none, `DeadlineExceeded` if getting them took too long."""
 
 
 class Gate:
@@ -45,21 +61,64 @@ class Gate:
             self._permits.release()
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One entry of the section `providers`.
+class Provider(Protocol):
+    """One entry of the section `providers`, as the executor sees it.
 
     Attributes:
         name: in the configuration.
         kind: its kind there.
         vendor: facts of that kind.
+        api_version: of its API, if the configuration names one.
+        dialect_name: the wire format of its extras, as in `Served.dialect`.
+        secrets: texts that must not reach a caller, whatever the upstream quotes.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def vendor(self) -> Vendor: ...  # noqa: D102
+    @property
+    def api_version(self) -> str | None: ...  # noqa: D102
+    @property
+    def dialect_name(self) -> str: ...  # noqa: D102
+    @property
+    def secrets(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    async def complete(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> chat_pb2.ChatResponse:
+        """One attempt at a whole answer. Raises `GatewayError`."""
+        ...
+
+    def stream(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> AsyncGenerator[Batch, None]:
+        """One attempt at a streamed answer; Started is the first event. Raises `GatewayError`."""
+        ...
+
+    async def count_tokens(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> chat_pb2.CountTokensResponse | None:
+        """The tokens of the prompt; None if the provider does not count. Raises `GatewayError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpProvider:
+    """A provider that is spoken to over HTTP, in a dialect.
+
+    Attributes:
+        name, kind, vendor, api_version, secrets: see `Provider`.
         dialect: its wire format.
         upstream: its connections.
         endpoint: where it is now; raises `Overloaded` while it is nowhere (a model that loads).
+        authorize: completes a call with credentials that change, such as a signature or a token
+            that expires; None where the endpoint's headers do.
         always_stream: whole answers are asked for as streams, too, and folded; for servers that
             notice only on a stream that the caller has gone.
         gate: bounds the calls at the same time, where the server's own queue is a bad one.
-        secrets: texts that must not reach a caller, whatever the upstream quotes.
     """
 
     name: str
@@ -68,11 +127,93 @@ class Provider:
     dialect: Dialect
     upstream: Upstream
     endpoint: Callable[[], Endpoint]
+    authorize: Authorize | None = None
     always_stream: bool = False
     api_version: str | None = None
     gate: Gate | None = None
     secrets: tuple[str, ...] = ()
 
-    def hold(self, deadline: float | None) -> AbstractAsyncContextManager[None]:
+    @property
+    def dialect_name(self) -> str:
+        """The wire format."""
+        return self.dialect.name
+
+    async def complete(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> chat_pb2.ChatResponse:
+        """One attempt at a whole answer."""
+        if self.always_stream:
+            folder = Folder()
+            async with aclosing(self.stream(request, target, context)) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        folder.add(event)
+            return folder.response()
+        call = self.dialect.encode(request, target, self.endpoint(), stream=False)
+        if self.authorize is not None:
+            call = await self.authorize(call, context.deadline)
+        answer = await self.upstream.complete(call, context.deadline)
+        if answer.status != 200:
+            raise self.dialect.decode_error(answer.status, answer.headers, answer.body)
+        response = self.dialect.decode(answer.body, request, target)
+        response.warnings.extend(call.warnings)
+        return response
+
+    async def stream(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> AsyncGenerator[Batch, None]:
+        """One attempt at a streamed answer."""
+        dialect = self.dialect
+        call: HttpCall = dialect.encode(request, target, self.endpoint(), stream=True)
+        if self.authorize is not None:
+            call = await self.authorize(call, context.deadline)
+        decoder = dialect.stream_decoder(request, target)
+        warned = not call.warnings
+        async with (
+            self._hold(context.deadline),
+            self.upstream.stream(call, context.deadline) as answer,
+        ):
+            if answer.status != 200:
+                body = await answer.read_error()
+                raise dialect.decode_error(answer.status, answer.headers, body)
+            form = answer.headers.get("content-type", "").lower()
+            if form.startswith(_NOT_A_STREAM):
+                found = dialect.error_in_body(await answer.read_error())
+                raise found or UpstreamProtocol(
+                    f"the upstream answered {form!r} to a stream request"
+                )
+            async for piece in answer:
+                batch = decoder.feed(piece)
+                if batch:
+                    if not warned:
+                        warned = True
+                        batch[0].started.warnings.extend(call.warnings)
+                    yield batch
+                if decoder.done:
+                    break
+            batch = decoder.finish()
+            if not warned:
+                batch[0].started.warnings.extend(call.warnings)
+            yield batch
+            await answer.drain()
+
+    async def count_tokens(
+        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+    ) -> chat_pb2.CountTokensResponse | None:
+        """The tokens of the prompt, where the dialect has a way to ask."""
+        dialect = self.dialect
+        if not isinstance(dialect, TokenCounter):
+            return None
+        call = dialect.encode_count(request, target, self.endpoint())
+        if self.authorize is not None:
+            call = await self.authorize(call, context.deadline)
+        answer = await self.upstream.complete(call, context.deadline)
+        if answer.status != 200:
+            raise dialect.decode_error(answer.status, answer.headers, answer.body)
+        return chat_pb2.CountTokensResponse(
+            input_tokens=dialect.decode_count(answer.body), warnings=call.warnings
+        )
+
+    def _hold(self, deadline: float | None) -> AbstractAsyncContextManager[None]:
         """A place among the calls that may run at the same time."""
         return nullcontext() if self.gate is None else self.gate.hold(deadline)

@@ -15,8 +15,15 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-Auth = Literal["bearer", "api-key", "none"]
-"""How the key travels: as `Authorization: Bearer`, as `api-key`, or as bearer if there is one."""
+Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "aws", "google", "none"]
+"""How we authenticate.
+
+- `bearer`: the key as `Authorization: Bearer`.
+- `api-key`, `x-api-key`, `x-goog-api-key`: the key in a header of that name.
+- `aws`: a signature for each request; or the key, if there is one, as bearer.
+- `google`: an access token that is renewed; or the key, if there is one, as `x-goog-api-key`.
+- `none`: as bearer if there is a key.
+"""
 
 MaxTokensField = Literal["as_sent", "max_tokens", "max_completion_tokens"]
 """The one name of the output limit that is understood, or `as_sent` if both are."""
@@ -32,20 +39,27 @@ Thinking = Literal["enable_thinking", "think_directive", "thinking_object", "nat
 - `thinking_object`: `thinking: {"type": "enabled"}` or `"disabled"`.
 - `effort`: `reasoning_effort`.
 - `native`: nothing; only the caller's own `thinking` object is passed on.
+
+Dialects other than OpenAI's have a place of their own for it, and do not look here.
 """
 
 Modality = Literal["text", "image", "audio", "video", "file"]
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible API: where it is, how it authenticates, where it departs from OpenAI."""
+    """An API: where it is, how it authenticates, which dialect it speaks and where it departs from it."""
 
     name: str
     """For people."""
+    dialect: str = "openai"
+    """The name of its wire format, as in `headgate_server.providers.DIALECTS`."""
     docs: str = ""
     """The page that the facts come from."""
     base_url: str | None = None
-    """As for the OpenAI SDK; None if only the operator can know it."""
+    """As for the vendor's own SDK; `{region}` and `{project}` are filled in from the configuration. None
+    if only the operator can know it."""
+    requires: tuple[str, ...] = ()
+    """Settings of the provider that must be given, unless `base_url` is."""
     api_key_env: tuple[str, ...] = ()
     """Variables that usually hold the key, the vendor's own name first; empty if none is needed."""
     auth: Auth = "bearer"

@@ -157,6 +157,8 @@ class ChatRequest(google.protobuf.message.Message):
     VERBOSITY_FIELD_NUMBER: builtins.int
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: builtins.int
     EXTRA_BODY_JSON_FIELD_NUMBER: builtins.int
+    EXTRA_DIALECT_FIELD_NUMBER: builtins.int
+    TEXT_COMPLETION_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Required. A model of ListModels, or `provider/model` to address a target directly."""
     parallel_tool_calls: builtins.bool
@@ -198,12 +200,17 @@ class ChatRequest(google.protobuf.message.Message):
     verbosity: builtins.str
     """Optional tuning. How wordy the answer should be: "low", "medium", "high"."""
     extra_body_json: builtins.str
-    """Optional. A JSON object of body members that this schema does not name. Providers of the OpenAI
-    dialect merge it into the body (members of the schema win); for others it is unsupported tuning.
+    """Optional. A JSON object of body members that this schema does not name, in the wire format of
+    extra_dialect. Providers of that dialect merge it into the body (members of the schema win); for
+    others it is unsupported tuning.
+    """
+    extra_dialect: builtins.str
+    """Optional. The wire format of all extra_json texts, provider tools and provider choices in this
+    request: "openai", "openai_responses", "anthropic", "gemini", ... Default: "openai".
     """
     @property
     def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[headgate.v1.content_pb2.Message]:
-        """Required, at least one. The conversation so far, oldest first."""
+        """Required, at least one, unless text_completion is set. The conversation so far, oldest first."""
 
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]:
@@ -255,6 +262,12 @@ class ChatRequest(google.protobuf.message.Message):
         that a fallback to another provider gets its own.
         """
 
+    @property
+    def text_completion(self) -> Global___TextCompletion:
+        """Optional. A bare text to complete, without a conversation and without a chat template, in place
+        of messages. INVALID_ARGUMENT where the provider has no such API.
+        """
+
     def __init__(
         self,
         *,
@@ -291,11 +304,15 @@ class ChatRequest(google.protobuf.message.Message):
         verbosity: builtins.str | None = ...,
         provider_options_json: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         extra_body_json: builtins.str | None = ...,
+        extra_dialect: builtins.str | None = ...,
+        text_completion: Global___TextCompletion | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "audio", b"audio", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning", b"reasoning", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "store", b"store", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "audio", b"audio", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "stop", b"stop", "store", b"store", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_extra_body_json", b"_extra_body_json", "_extra_dialect", b"_extra_dialect", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "audio", b"audio", "extra_body_json", b"extra_body_json", "extra_dialect", b"extra_dialect", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning", b"reasoning", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "store", b"store", "temperature", b"temperature", "text_completion", b"text_completion", "tool_choice", b"tool_choice", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_extra_body_json", b"_extra_body_json", "_extra_dialect", b"_extra_dialect", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "audio", b"audio", "extra_body_json", b"extra_body_json", "extra_dialect", b"extra_dialect", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "stop", b"stop", "store", b"store", "temperature", b"temperature", "text_completion", b"text_completion", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_extra_body_json", b"_extra_body_json"]) -> typing.Literal["extra_body_json"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_extra_dialect", b"_extra_dialect"]) -> typing.Literal["extra_dialect"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_frequency_penalty", b"_frequency_penalty"]) -> typing.Literal["frequency_penalty"] | None: ...
     @typing.overload
@@ -336,6 +353,105 @@ class ChatRequest(google.protobuf.message.Message):
 Global___ChatRequest: typing_extensions.TypeAlias = ChatRequest
 
 @typing.final
+class TextCompletion(google.protobuf.message.Message):
+    """A bare text to complete: OpenAI's legacy /v1/completions. Each completion is a choice of one text."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROMPT_JSON_FIELD_NUMBER: builtins.int
+    SUFFIX_FIELD_NUMBER: builtins.int
+    ECHO_FIELD_NUMBER: builtins.int
+    BEST_OF_FIELD_NUMBER: builtins.int
+    LOGPROBS_FIELD_NUMBER: builtins.int
+    prompt_json: builtins.str
+    """Required. The prompt as JSON: a string, or an array of strings or of token ids."""
+    suffix: builtins.str
+    """Optional tuning. Text that follows the gap to fill."""
+    echo: builtins.bool
+    """Optional tuning. Whether to give the prompt back in front of the completion. Default false."""
+    best_of: builtins.int
+    """Optional tuning. How many completions to draw, of which the best are returned."""
+    logprobs: builtins.int
+    """Optional tuning. How many alternatives for each token, 0 to 5. The choice's extra_json holds them."""
+    def __init__(
+        self,
+        *,
+        prompt_json: builtins.str = ...,
+        suffix: builtins.str | None = ...,
+        echo: builtins.bool | None = ...,
+        best_of: builtins.int | None = ...,
+        logprobs: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_best_of", b"_best_of", "_echo", b"_echo", "_logprobs", b"_logprobs", "_suffix", b"_suffix", "best_of", b"best_of", "echo", b"echo", "logprobs", b"logprobs", "suffix", b"suffix"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_best_of", b"_best_of", "_echo", b"_echo", "_logprobs", b"_logprobs", "_suffix", b"_suffix", "best_of", b"best_of", "echo", b"echo", "logprobs", b"logprobs", "prompt_json", b"prompt_json", "suffix", b"suffix"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_best_of", b"_best_of"]) -> typing.Literal["best_of"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_echo", b"_echo"]) -> typing.Literal["echo"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_logprobs", b"_logprobs"]) -> typing.Literal["logprobs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_suffix", b"_suffix"]) -> typing.Literal["suffix"] | None: ...
+
+Global___TextCompletion: typing_extensions.TypeAlias = TextCompletion
+
+@typing.final
+class CountTokensRequest(google.protobuf.message.Message):
+    """Asks for the number of tokens of a prompt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    @property
+    def request(self) -> Global___ChatRequest:
+        """Required. The request whose prompt is to be counted: model, messages, tools."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___ChatRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
+
+Global___CountTokensRequest: typing_extensions.TypeAlias = CountTokensRequest
+
+@typing.final
+class CountTokensResponse(google.protobuf.message.Message):
+    """The number of tokens of a prompt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: builtins.int
+    ESTIMATED_FIELD_NUMBER: builtins.int
+    SERVED_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    input_tokens: builtins.int
+    """Tokens of the prompt, tools and images included."""
+    estimated: builtins.bool
+    """Whether the number was estimated, because the provider does not count."""
+    @property
+    def served(self) -> Global___Served:
+        """Which target counted. Unset for an estimate."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Warning]:
+        """What was left out or changed on the way, in no order."""
+
+    def __init__(
+        self,
+        *,
+        input_tokens: builtins.int = ...,
+        estimated: builtins.bool = ...,
+        served: Global___Served | None = ...,
+        warnings: collections.abc.Iterable[Global___Warning] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["served", b"served"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["estimated", b"estimated", "input_tokens", b"input_tokens", "served", b"served", "warnings", b"warnings"]) -> None: ...
+
+Global___CountTokensResponse: typing_extensions.TypeAlias = CountTokensResponse
+
+@typing.final
 class Tool(google.protobuf.message.Message):
     """Something that the model may call."""
 
@@ -346,9 +462,13 @@ class Tool(google.protobuf.message.Message):
     CACHE_CONTROL_FIELD_NUMBER: builtins.int
     EXTRA_JSON_FIELD_NUMBER: builtins.int
     provider_tool_json: builtins.str
-    """A tool of the provider's own, as the provider's JSON object. Only for providers that have it."""
+    """A tool of the provider's own, as its JSON object in the wire format of
+    ChatRequest.extra_dialect. INVALID_ARGUMENT for providers of another dialect.
+    """
     extra_json: builtins.str
-    """Optional. A JSON object of members that this schema does not name, for the OpenAI dialect."""
+    """Optional. A JSON object of members that this schema does not name, in the wire format of
+    ChatRequest.extra_dialect.
+    """
     @property
     def function(self) -> Global___FunctionTool:
         """A function with JSON arguments."""
@@ -454,7 +574,9 @@ class ToolChoice(google.protobuf.message.Message):
     function_name: builtins.str
     """Call this function."""
     provider_choice_json: builtins.str
-    """A choice of the provider's own (such as OpenAI's allowed_tools), as its JSON object."""
+    """A choice of the provider's own (such as OpenAI's allowed_tools), as its JSON object in the wire
+    format of ChatRequest.extra_dialect.
+    """
     def __init__(
         self,
         *,
@@ -571,6 +693,7 @@ class ReasoningOptions(google.protobuf.message.Message):
     EFFORT_FIELD_NUMBER: builtins.int
     BUDGET_TOKENS_FIELD_NUMBER: builtins.int
     NATIVE_JSON_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
     enabled: builtins.bool
     """Optional. Think or not. Default: the model's. Families without a switch warn and go on."""
     effort: builtins.str
@@ -579,6 +702,10 @@ class ReasoningOptions(google.protobuf.message.Message):
     """Optional. Most tokens to think."""
     native_json: builtins.str
     """Optional. The provider's own `thinking` object as JSON text, for models that take nothing else."""
+    summary: builtins.str
+    """Optional. How much of the thinking to show: "none", "auto", "concise", "detailed". Default: the
+    provider's.
+    """
     def __init__(
         self,
         *,
@@ -586,9 +713,10 @@ class ReasoningOptions(google.protobuf.message.Message):
         effort: builtins.str | None = ...,
         budget_tokens: builtins.int | None = ...,
         native_json: builtins.str | None = ...,
+        summary: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_budget_tokens", b"_budget_tokens", "_effort", b"_effort", "_enabled", b"_enabled", "_native_json", b"_native_json", "budget_tokens", b"budget_tokens", "effort", b"effort", "enabled", b"enabled", "native_json", b"native_json"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_budget_tokens", b"_budget_tokens", "_effort", b"_effort", "_enabled", b"_enabled", "_native_json", b"_native_json", "budget_tokens", b"budget_tokens", "effort", b"effort", "enabled", b"enabled", "native_json", b"native_json"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_budget_tokens", b"_budget_tokens", "_effort", b"_effort", "_enabled", b"_enabled", "_native_json", b"_native_json", "_summary", b"_summary", "budget_tokens", b"budget_tokens", "effort", b"effort", "enabled", b"enabled", "native_json", b"native_json", "summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget_tokens", b"_budget_tokens", "_effort", b"_effort", "_enabled", b"_enabled", "_native_json", b"_native_json", "_summary", b"_summary", "budget_tokens", b"budget_tokens", "effort", b"effort", "enabled", b"enabled", "native_json", b"native_json", "summary", b"summary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_budget_tokens", b"_budget_tokens"]) -> typing.Literal["budget_tokens"] | None: ...
     @typing.overload
@@ -597,6 +725,8 @@ class ReasoningOptions(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_enabled", b"_enabled"]) -> typing.Literal["enabled"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_native_json", b"_native_json"]) -> typing.Literal["native_json"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_summary", b"_summary"]) -> typing.Literal["summary"] | None: ...
 
 Global___ReasoningOptions: typing_extensions.TypeAlias = ReasoningOptions
 
@@ -1006,20 +1136,24 @@ class Served(google.protobuf.message.Message):
     PROVIDER_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    DIALECT_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """The provider's name in the gateway's configuration."""
     model: builtins.str
     """The model's name at that provider."""
     attempts: builtins.int
     """How many upstream calls it took, from 1."""
+    dialect: builtins.str
+    """The wire format that the provider speaks, and so that of the extra_json texts in the answer."""
     def __init__(
         self,
         *,
         provider: builtins.str = ...,
         model: builtins.str = ...,
         attempts: builtins.int = ...,
+        dialect: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "model", b"model", "provider", b"provider"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "dialect", b"dialect", "model", b"model", "provider", b"provider"]) -> None: ...
 
 Global___Served: typing_extensions.TypeAlias = Served
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from headgate.v1 import chat_pb2 as headgate_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadgate/v1/chat_service.proto\x12\x0bheadgate.v1\x1a\x16headgate/v1/chat.proto2\x94\x01\n\x0b\x43hatService\x12\x43\n\x0c\x43hatComplete\x12\x18.headgate.v1.ChatRequest\x1a\x19.headgate.v1.ChatResponse\x12@\n\nChatStream\x12\x18.headgate.v1.ChatRequest\x1a\x16.headgate.v1.ChatEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadgate/v1/chat_service.proto\x12\x0bheadgate.v1\x1a\x16headgate/v1/chat.proto2\xe6\x01\n\x0b\x43hatService\x12\x43\n\x0c\x43hatComplete\x12\x18.headgate.v1.ChatRequest\x1a\x19.headgate.v1.ChatResponse\x12@\n\nChatStream\x12\x18.headgate.v1.ChatRequest\x1a\x16.headgate.v1.ChatEvent0\x01\x12P\n\x0b\x43ountTokens\x12\x1f.headgate.v1.CountTokensRequest\x1a .headgate.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.chat_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATSERVICE']._serialized_start=72
-  _globals['_CHATSERVICE']._serialized_end=220
+  _globals['_CHATSERVICE']._serialized_end=302
 # @@protoc_insertion_point(module_scope)

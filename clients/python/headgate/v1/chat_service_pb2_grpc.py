@@ -56,6 +56,11 @@ class ChatServiceStub(object):
                 request_serializer=headgate_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
                 response_deserializer=headgate_dot_v1_dot_chat__pb2.ChatEvent.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/headgate.v1.ChatService/CountTokens',
+                request_serializer=headgate_dot_v1_dot_chat__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_chat__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer(object):
@@ -103,6 +108,16 @@ class ChatServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the tokens of a prompt without running it.
+
+        The provider counts where it can; elsewhere the answer is an estimate and says so. Codes as for
+        ChatComplete.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +130,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ChatStream,
                     request_deserializer=headgate_dot_v1_dot_chat__pb2.ChatRequest.FromString,
                     response_serializer=headgate_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=headgate_dot_v1_dot_chat__pb2.CountTokensRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_chat__pb2.CountTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +203,33 @@ class ChatService(object):
             '/headgate.v1.ChatService/ChatStream',
             headgate_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
             headgate_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headgate.v1.ChatService/CountTokens',
+            headgate_dot_v1_dot_chat__pb2.CountTokensRequest.SerializeToString,
+            headgate_dot_v1_dot_chat__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,7 +57,23 @@ _ChatServiceChatStreamType = typing_extensions.TypeVar(
     ],
 )
 
-class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceChatStreamType]):
+_ChatServiceCountTokensType = typing_extensions.TypeVar(
+    '_ChatServiceCountTokensType',
+    grpc.UnaryUnaryMultiCallable[
+        headgate.v1.chat_pb2.CountTokensRequest,
+        headgate.v1.chat_pb2.CountTokensResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        headgate.v1.chat_pb2.CountTokensRequest,
+        headgate.v1.chat_pb2.CountTokensResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        headgate.v1.chat_pb2.CountTokensRequest,
+        headgate.v1.chat_pb2.CountTokensResponse,
+    ],
+)
+
+class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceChatStreamType, _ChatServiceCountTokensType]):
     """Runs chat completions on whichever target serves the requested model.
 
     Credentials travel in `authorization: Bearer KEY` metadata, or are the client certificate.
@@ -82,6 +98,10 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceC
             headgate.v1.chat_pb2.ChatRequest,
             headgate.v1.chat_pb2.ChatEvent,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            headgate.v1.chat_pb2.CountTokensRequest,
+            headgate.v1.chat_pb2.CountTokensResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -93,6 +113,10 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceC
         grpc.aio.UnaryStreamMultiCallable[
             headgate.v1.chat_pb2.ChatRequest,
             headgate.v1.chat_pb2.ChatEvent,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            headgate.v1.chat_pb2.CountTokensRequest,
+            headgate.v1.chat_pb2.CountTokensResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -120,6 +144,13 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatCompleteType, _ChatServiceC
     RESOURCE_EXHAUSTED, FAILED_PRECONDITION and INTERNAL.
     """
 
+    CountTokens: _ChatServiceCountTokensType
+    """Counts the tokens of a prompt without running it.
+
+    The provider counts where it can; elsewhere the answer is an estimate and says so. Codes as for
+    ChatComplete.
+    """
+
 ChatServiceAsyncStub: typing_extensions.TypeAlias = ChatServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         headgate.v1.chat_pb2.ChatRequest,
@@ -128,6 +159,10 @@ ChatServiceAsyncStub: typing_extensions.TypeAlias = ChatServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         headgate.v1.chat_pb2.ChatRequest,
         headgate.v1.chat_pb2.ChatEvent,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        headgate.v1.chat_pb2.CountTokensRequest,
+        headgate.v1.chat_pb2.CountTokensResponse,
     ],
 ]
 
@@ -178,6 +213,18 @@ class ChatServiceServicer(metaclass=abc.ABCMeta):
         The codes are those of ChatComplete. Before the first event every code is possible; after it,
         only those that can still happen: UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED,
         RESOURCE_EXHAUSTED, FAILED_PRECONDITION and INTERNAL.
+        """
+
+    @abc.abstractmethod
+    def CountTokens(
+        self,
+        request: headgate.v1.chat_pb2.CountTokensRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[headgate.v1.chat_pb2.CountTokensResponse, collections.abc.Awaitable[headgate.v1.chat_pb2.CountTokensResponse]]:
+        """Counts the tokens of a prompt without running it.
+
+        The provider counts where it can; elsewhere the answer is an estimate and says so. Codes as for
+        ChatComplete.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -81,8 +81,9 @@ class Message(google.protobuf.message.Message):
     where a provider knows no names.
     """
     extra_json: builtins.str
-    """Optional. A JSON object of members that this schema does not name. Providers of the OpenAI
-    dialect merge it into the message; for others it is unsupported tuning.
+    """Optional. A JSON object of members that this schema does not name, in the wire format of
+    ChatRequest.extra_dialect. Providers of that dialect merge it into the message; for others it is
+    unsupported tuning.
     """
     @property
     def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Part]:
@@ -119,17 +120,22 @@ class Part(google.protobuf.message.Message):
     TOOL_RESULT_FIELD_NUMBER: builtins.int
     REASONING_FIELD_NUMBER: builtins.int
     REFUSAL_FIELD_NUMBER: builtins.int
+    VENDOR_PART_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CACHE_CONTROL_FIELD_NUMBER: builtins.int
+    THOUGHT_SIGNATURE_FIELD_NUMBER: builtins.int
     EXTRA_JSON_FIELD_NUMBER: builtins.int
     text: builtins.str
     """Plain text, UTF-8."""
     refusal: builtins.str
     """The model's own words for why it will not answer. Only in assistant messages."""
+    thought_signature: builtins.str
+    """Optional. Gemini's proof of the thoughts behind this part: base64, opaque. Send it back with the
+    part on the next turn. No effect elsewhere.
+    """
     extra_json: builtins.str
-    """Optional. A JSON object of members that this schema does not name, merged into the part on its
-    way to providers of the OpenAI dialect. Answers carry the vendor's state here (such as Gemini's
-    thought signatures); send it back verbatim with the part on the next turn.
+    """Optional. A JSON object of members that this schema does not name, in the wire format of
+    ChatRequest.extra_dialect. Providers of that dialect merge it into the part.
     """
     @property
     def image(self) -> Global___Media:
@@ -156,6 +162,10 @@ class Part(google.protobuf.message.Message):
         """The model's thinking. Only in assistant messages; send it back unchanged on the next turn."""
 
     @property
+    def vendor_part(self) -> Global___VendorPart:
+        """A block that only one vendor's API has, as it is: a server tool's call or result, executed code."""
+
+    @property
     def annotations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Annotation]:
         """Optional. Sources of a text part, in the order of their appearance."""
 
@@ -174,20 +184,48 @@ class Part(google.protobuf.message.Message):
         tool_result: Global___ToolResult | None = ...,
         reasoning: Global___Reasoning | None = ...,
         refusal: builtins.str = ...,
+        vendor_part: Global___VendorPart | None = ...,
         annotations: collections.abc.Iterable[Global___Annotation] | None = ...,
         cache_control: Global___CacheControl | None = ...,
+        thought_signature: builtins.str | None = ...,
         extra_json: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cache_control", b"_cache_control", "_extra_json", b"_extra_json", "audio", b"audio", "cache_control", b"cache_control", "extra_json", b"extra_json", "file", b"file", "image", b"image", "kind", b"kind", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cache_control", b"_cache_control", "_extra_json", b"_extra_json", "annotations", b"annotations", "audio", b"audio", "cache_control", b"cache_control", "extra_json", b"extra_json", "file", b"file", "image", b"image", "kind", b"kind", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cache_control", b"_cache_control", "_extra_json", b"_extra_json", "_thought_signature", b"_thought_signature", "audio", b"audio", "cache_control", b"cache_control", "extra_json", b"extra_json", "file", b"file", "image", b"image", "kind", b"kind", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "thought_signature", b"thought_signature", "tool_call", b"tool_call", "tool_result", b"tool_result", "vendor_part", b"vendor_part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cache_control", b"_cache_control", "_extra_json", b"_extra_json", "_thought_signature", b"_thought_signature", "annotations", b"annotations", "audio", b"audio", "cache_control", b"cache_control", "extra_json", b"extra_json", "file", b"file", "image", b"image", "kind", b"kind", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "thought_signature", b"thought_signature", "tool_call", b"tool_call", "tool_result", b"tool_result", "vendor_part", b"vendor_part"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cache_control", b"_cache_control"]) -> typing.Literal["cache_control"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_extra_json", b"_extra_json"]) -> typing.Literal["extra_json"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["text", "image", "audio", "file", "tool_call", "tool_result", "reasoning", "refusal"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_thought_signature", b"_thought_signature"]) -> typing.Literal["thought_signature"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["text", "image", "audio", "file", "tool_call", "tool_result", "reasoning", "refusal", "vendor_part"] | None: ...
 
 Global___Part: typing_extensions.TypeAlias = Part
+
+@typing.final
+class VendorPart(google.protobuf.message.Message):
+    """A block that only one vendor's API has."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIALECT_FIELD_NUMBER: builtins.int
+    JSON_FIELD_NUMBER: builtins.int
+    dialect: builtins.str
+    """Required. The wire format that it belongs to, such as "anthropic", "gemini" or "openai_responses".
+    Providers of that dialect get it as it is; for others it is INVALID_ARGUMENT.
+    """
+    json: builtins.str
+    """Required. The block: a JSON object."""
+    def __init__(
+        self,
+        *,
+        dialect: builtins.str = ...,
+        json: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dialect", b"dialect", "json", b"json"]) -> None: ...
+
+Global___VendorPart: typing_extensions.TypeAlias = VendorPart
 
 @typing.final
 class Media(google.protobuf.message.Message):
@@ -333,6 +371,7 @@ class Reasoning(google.protobuf.message.Message):
     SIGNATURE_FIELD_NUMBER: builtins.int
     ENCRYPTED_FIELD_NUMBER: builtins.int
     ID_FIELD_NUMBER: builtins.int
+    DIALECT_FIELD_NUMBER: builtins.int
     text: builtins.str
     """The thinking, or the provider's summary of it. May be empty."""
     signature: builtins.str
@@ -341,6 +380,11 @@ class Reasoning(google.protobuf.message.Message):
     """Optional. Thinking that only the provider can read; opaque."""
     id: builtins.str
     """Optional. The provider's id of this reasoning item."""
+    dialect: builtins.str
+    """Optional. The wire format that signature, encrypted and id belong to, such as "anthropic",
+    "gemini" or "openai_responses". Unset: that of whichever provider gets it. Providers of another
+    dialect get the text at most, because they would refuse another's proof.
+    """
     def __init__(
         self,
         *,
@@ -348,9 +392,12 @@ class Reasoning(google.protobuf.message.Message):
         signature: builtins.str | None = ...,
         encrypted: builtins.str | None = ...,
         id: builtins.str | None = ...,
+        dialect: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_encrypted", b"_encrypted", "_id", b"_id", "_signature", b"_signature", "encrypted", b"encrypted", "id", b"id", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_encrypted", b"_encrypted", "_id", b"_id", "_signature", b"_signature", "encrypted", b"encrypted", "id", b"id", "signature", b"signature", "text", b"text"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dialect", b"_dialect", "_encrypted", b"_encrypted", "_id", b"_id", "_signature", b"_signature", "dialect", b"dialect", "encrypted", b"encrypted", "id", b"id", "signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dialect", b"_dialect", "_encrypted", b"_encrypted", "_id", b"_id", "_signature", b"_signature", "dialect", b"dialect", "encrypted", b"encrypted", "id", b"id", "signature", b"signature", "text", b"text"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dialect", b"_dialect"]) -> typing.Literal["dialect"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_encrypted", b"_encrypted"]) -> typing.Literal["encrypted"] | None: ...
     @typing.overload

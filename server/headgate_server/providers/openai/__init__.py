@@ -21,6 +21,8 @@ from headgate_server.providers.openai.stream import OpenAIStreamDecoder
 class OpenAIDialect:
     """Binds the four translations together; see `headgate_server.providers.base.Dialect`."""
 
+    name = "openai"
+
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
 
@@ -30,7 +32,9 @@ class OpenAIDialect:
         """The upstream request."""
         return encode_request(request, target, endpoint, stream=stream)
 
-    def decode(self, body: bytes) -> chat_pb2.ChatResponse:
+    def decode(
+        self, body: bytes, request: chat_pb2.ChatRequest, target: Target
+    ) -> chat_pb2.ChatResponse:
         """The answer to a unary call."""
         return decode_answer(body)
 

@@ -14,9 +14,8 @@ import msgspec
 
 from headgate.v1 import chat_pb2
 from headgate_server.providers.base import Endpoint, HttpCall, Target
+from headgate_server.providers.encoding import Encoding, Json
 from headgate_server.providers.openai.messages import (
-    Encoding,
-    Json,
     encode_content,
     encode_messages,
     encode_tools,
@@ -51,8 +50,9 @@ def encode_request(
         InvalidRequest: content that this dialect cannot express, or, under the policy "strict",
             tuning that the target lacks.
     """
-    encoding = Encoding(target)
+    encoding = Encoding(request, target, "openai")
     body = encoding.body
+    body["model"] = target.model
     for descriptor, value in request.ListFields():
         name = descriptor.name
         if name in PLAIN_FIELDS:
@@ -282,5 +282,6 @@ FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "prediction": _prediction,
     "web_search_options": _web_search,
     "provider_options_json": lambda encoding, value: None,  # merged last
+    "extra_dialect": lambda encoding, value: None,  # says how to read the extra_json texts
     "extra_body_json": _extra_body,
 }

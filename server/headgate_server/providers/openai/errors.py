@@ -6,11 +6,8 @@ bodies that differ: `{"error": "text"}`, `{"message", "code"}`, `{"detail": ...}
 
 from __future__ import annotations
 
-import datetime
-import math
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -22,15 +19,9 @@ from headgate.errors import (
     GatewayError,
     InvalidRequest,
     ModelNotFound,
-    Overloaded,
-    PayloadTooLarge,
     QuotaExhausted,
-    RateLimited,
-    UpstreamProtocol,
-    UpstreamRejectedUs,
-    UpstreamTimeout,
-    UpstreamUnavailable,
 )
+from headgate_server.providers.faults import of_status, retry_after
 
 # Codes and types say what a status does not. The words are OpenAI's; other vendors borrow them.
 CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
@@ -46,8 +37,6 @@ QUOTA_CODES = {
 }
 # How servers say that they know no such path, when they say it in JSON.
 _NO_SUCH_PATH = re.compile(r"not found\.?$|invalid url\b", re.IGNORECASE)
-OVERLOAD_STATUSES = {503, 529}
-_MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
@@ -146,56 +135,7 @@ def _judge(status: int, details: _Details) -> GatewayError:
         return ContextTooLong(message, violations=violations)
     if "model_not_found" in kinds:
         return ModelNotFound(message)
-    if status in (400, 422):
-        if not details.found:
-            return UpstreamProtocol(
-                f"the upstream answered with HTTP status {status} and no reason"
-            )
+    if status in (400, 422) and details.found:
         return InvalidRequest(message, violations=violations)
-    if status in (401, 403):
-        # The upstream's words may quote our key, so they stay here.
-        return UpstreamRejectedUs(
-            f"the upstream does not accept the gateway's credentials (HTTP status {status})"
-        )
-    if status == 404:
-        if details.found and not _NO_SUCH_PATH.match(message):
-            return ModelNotFound(message)
-        return UpstreamProtocol(
-            "the upstream knows no such path (HTTP status 404); is base_url right?"
-        )
-    if status == 408 or status == 504:
-        return UpstreamTimeout(message)
-    if status == 413:
-        return PayloadTooLarge(message)
-    if status == 429:
-        return RateLimited(message)
-    if status in OVERLOAD_STATUSES:
-        return Overloaded(message)
-    if status >= 500 or status in (409, 425):
-        return UpstreamUnavailable(message)
-    if 300 <= status < 400:
-        return UpstreamProtocol(
-            f"the upstream answered with a redirect (HTTP status {status}), which is never followed"
-        )
-    return UpstreamProtocol(f"the upstream answered with HTTP status {status}")
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110, 10.2.3)."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if not value:
-            continue
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            try:
-                when = parsedate_to_datetime(value)
-            except ValueError:
-                continue
-            if when.tzinfo is None:
-                when = when.replace(tzinfo=datetime.UTC)
-            seconds = (when - datetime.datetime.now(datetime.UTC)).total_seconds()
-        if math.isfinite(seconds):
-            return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
-    return None
+    explained = details.found and not (status == 404 and _NO_SUCH_PATH.match(message))
+    return of_status(status, message, explained=explained)

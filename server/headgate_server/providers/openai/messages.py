@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import merge_into
-from headgate_server.providers.base import Target
+from headgate_server.providers.encoding import Encoding, Json
 from headgate_server.providers.vendors import Vendor
-
-Json = dict[str, Any]
 
 ROLES = {
     content_pb2.ROLE_DEVELOPER: "developer",
@@ -29,26 +26,6 @@ ROLES = {
 }
 # "input_audio" names formats where the proto has media types.
 AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
-
-
-class Encoding:
-    """One translation under way: the body so far, and the warnings."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.body: Json = {"model": target.model}
-        self.warnings: list[chat_pb2.Warning] = []
-
-    def warn(self, field: str, message: str) -> None:
-        """Tells the caller what became of a field; once for each."""
-        if all(warning.field != field for warning in self.warnings):
-            self.warnings.append(chat_pb2.Warning(field=field, message=message))
-
-    def leave_out(self, field: str, why: str) -> None:
-        """Applies the route's policy to tuning that the target lacks."""
-        if self.target.policy == "strict":
-            raise InvalidRequest.of(field, why)
-        self.warn(field, f"left out: {why}")
 
 
 def encode_messages(encoding: Encoding, messages: Iterable[content_pb2.Message]) -> None:

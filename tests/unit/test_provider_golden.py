@@ -1,12 +1,15 @@
-"""The OpenAI dialect against its golden folders, and the laws that hold over all of them.
+"""The provider dialects against their golden folders, and the laws that hold over all of them.
 
-A case is a folder. Inputs, written by hand in the shapes that vendors document:
+A case is a folder `golden/<dialect>/<case>`. Inputs, written by hand in the shapes that vendors document:
 
-- `target.json`: kind, model, policy, ... where they differ from `DEFAULT_TARGET`
+- `target.json`: kind, model, policy, ... where they differ from the dialect's in `DEFAULT_TARGETS`
 - `request.json`: a ChatRequest
-- `upstream_response.json`, `upstream.sse`, `upstream_error.json`: what the upstream answers
+- `upstream_response.json`, `upstream_error.json`: what the upstream answers
+- `upstream.sse` (or `upstream.ndjson`): the same as a stream
+- `upstream.eventstream.jsonl`: the same in AWS's binary framing: a line `[event type, payload]` each,
+  or `{"exception": type, "payload": ...}`
 
-Outputs, written by `pytest tests/unit/test_openai_golden.py --update-golden` and reviewed:
+Outputs, written by `pytest tests/unit/test_provider_golden.py --update-golden` and reviewed:
 
 - `upstream_request.json`: address, body (member order counts), warnings
 - `response.json`, `events.jsonl`: the same answer, whole and as events
@@ -17,6 +20,8 @@ from __future__ import annotations
 
 import json
 import random
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,36 +33,86 @@ from google.protobuf.message import Message
 from headgate.errors import GatewayError, InvalidRequest, UpstreamProtocol
 from headgate.fold import fold
 from headgate.v1 import chat_pb2
-from headgate_server.providers import vendor_of
+from headgate_server.providers import dialect_of, vendor_of
 from headgate_server.providers.base import Endpoint, HttpCall, Target
-from headgate_server.providers.openai import OpenAIDialect
 from headgate_server.providers.vendors import family_of
 
-ROOT = Path(__file__).parents[1] / "golden" / "openai"
-CASES = sorted(path for path in ROOT.iterdir() if path.is_dir())
-DEFAULT_TARGET = {"kind": "openai", "model": "gpt-4.1", "policy": "drop"}
-DIALECT = OpenAIDialect(max_event_bytes=1 << 20)
+ROOT = Path(__file__).parents[1] / "golden"
+DEFAULT_TARGETS = {
+    "openai": {"kind": "openai", "model": "gpt-4.1"},
+    "openai_responses": {"kind": "openai_responses", "model": "gpt-5-pro"},
+    "anthropic": {"kind": "anthropic", "model": "claude-sonnet-4-5"},
+    "gemini": {"kind": "gemini", "model": "gemini-2.5-flash"},
+    "bedrock": {
+        "kind": "bedrock",
+        "model": "anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "region": "us-east-1",
+    },
+    "cohere": {"kind": "cohere", "model": "command-a-03-2025"},
+    "ollama": {"kind": "ollama", "model": "qwen3:8b"},
+}
+ENOUGH = {"openai": 90, "anthropic": 20, "gemini": 20}  # cases; of the others 10
+CASES = sorted(
+    path for name in DEFAULT_TARGETS for path in (ROOT / name).glob("*") if path.is_dir()
+)
+STREAM_FILES = ("upstream.sse", "upstream.ndjson", "upstream.eventstream.jsonl")
 
 Events = list[chat_pb2.ChatEvent]
+
+
+def name_of(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def event_stream(text: str) -> bytes:
+    """AWS's binary framing of the events in these lines.
+
+    https://smithy.io/2.0/aws/amazon-eventstream.html
+    """
+    out = b""
+    for line in text.splitlines():
+        given = json.loads(line)
+        if isinstance(given, dict):
+            kind, payload = given["exception"], given["payload"]
+            headers = {":exception-type": kind, ":message-type": "exception"}
+        else:
+            kind, payload = given
+            headers = {":event-type": kind, ":message-type": "event"}
+        headers[":content-type"] = "application/json"
+        block = b"".join(
+            struct.pack("!B", len(name)) + name.encode() + b"\x07"
+            + struct.pack("!H", len(value)) + value.encode()
+            for name, value in headers.items()
+        )  # fmt: skip
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        prelude = struct.pack("!II", 16 + len(block) + len(body), len(block))
+        message = prelude + struct.pack("!I", zlib.crc32(prelude)) + block + body
+        out += message + struct.pack("!I", zlib.crc32(message))
+    return out
 
 
 class Case:
     def __init__(self, folder: Path, *, update: bool = False) -> None:
         self.folder = folder
         self.update = update
-        facts = {**DEFAULT_TARGET, **(self.json("target.json") or {})}
+        given = {**DEFAULT_TARGETS[folder.parent.name], **(self.json("target.json") or {})}
+        policy = given.pop("policy", "drop")
+        facts = {"provider": given["kind"], **given}
         base_url = facts.get("base_url")
         vendor = vendor_of(facts["kind"], base_url)
+        self.dialect = dialect_of(facts["kind"], vendor, 1 << 20)
         self.target = Target(
-            provider=facts.get("provider", facts["kind"]),
+            provider=facts["provider"],
             kind=facts["kind"],
             model=facts["model"],
             vendor=vendor,
             family=family_of(facts["model"]),
-            policy=facts["policy"],
+            policy=policy,
             api_version=facts.get("api_version"),
         )
-        self.endpoint = Endpoint(base_url or vendor.base_url or "", {"authorization": "Bearer k"})
+        place = {key: facts.get(key) for key in ("region", "project")}
+        url = (base_url or vendor.base_url or "").format(**place)
+        self.endpoint = Endpoint(url, {"authorization": "Bearer k"}, **place)
 
     def text(self, name: str) -> str | None:
         path = self.folder / name
@@ -66,6 +121,14 @@ class Case:
     def bytes(self, name: str) -> bytes | None:
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
+
+    def stream(self) -> bytes | None:
+        """The bytes of the streamed answer."""
+        for name in STREAM_FILES[:2]:
+            if (found := self.bytes(name)) is not None:
+                return found
+        text = self.text(STREAM_FILES[2])
+        return None if text is None else event_stream(text)
 
     def json(self, name: str) -> Any:
         text = self.text(name)
@@ -76,11 +139,11 @@ class Case:
         return json_format.Parse(text, chat_pb2.ChatRequest())
 
     def encode(self, *, stream: bool) -> HttpCall:
-        return DIALECT.encode(self.request(), self.target, self.endpoint, stream=stream)
+        return self.dialect.encode(self.request(), self.target, self.endpoint, stream=stream)
 
     def decode_stream(self, pieces: list[bytes]) -> tuple[Events, GatewayError | None]:
         """The events of a stream that comes in these pieces, and how it failed, if it did."""
-        decoder = DIALECT.stream_decoder(self.request(), self.target)
+        decoder = self.dialect.stream_decoder(self.request(), self.target)
         events: Events = []
         try:
             for piece in pieces:
@@ -142,7 +205,7 @@ def messages_of(kind: type[Message]) -> Callable[[str], Any]:
     return lambda text: [json_format.Parse(line, kind()) for line in text.splitlines() if line]
 
 
-@pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", CASES, ids=name_of)
 def test_golden(folder: Path, update_golden: bool) -> None:
     case = Case(folder, update=update_golden)
     errors: list[GatewayError] = []
@@ -159,7 +222,7 @@ def test_golden(folder: Path, update_golden: bool) -> None:
     body = case.bytes("upstream_response.json")
     if body is not None:
         try:
-            response = DIALECT.decode(body)
+            response = case.dialect.decode(body, case.request(), case.target)
         except GatewayError as error:
             errors.append(error)
     case.check(
@@ -169,7 +232,7 @@ def test_golden(folder: Path, update_golden: bool) -> None:
     )
 
     events: Events | None = None
-    stream = case.bytes("upstream.sse")
+    stream = case.stream()
     if stream is not None:
         # Event by event, so that what came before an error is seen, too.
         events, failure = case.decode_stream(lines_of(stream))
@@ -181,21 +244,25 @@ def test_golden(folder: Path, update_golden: bool) -> None:
     if failed is not None:
         text = failed["body"]
         raw = text if isinstance(text, str) else json.dumps(text)
-        errors.append(DIALECT.decode_error(failed["status"], failed["headers"], raw.encode()))
+        errors.append(case.dialect.decode_error(failed["status"], failed["headers"], raw.encode()))
 
     assert len(errors) <= 1
     case.check("error.json", dump_error(errors[0] if errors else None), json.loads)
 
 
 def test_there_are_enough_cases_and_none_is_empty() -> None:
-    assert len(CASES) >= 90
+    for name in {folder.parent.name for folder in CASES}:
+        assert sum(folder.parent.name == name for folder in CASES) >= ENOUGH.get(name, 10)
     for folder in CASES:
         names = {path.name for path in folder.iterdir()}
         assert names & {"upstream_request.json", "response.json", "events.jsonl", "error.json"}
 
 
+OPENAI = [c for c in CASES if c.parent.name == "openai"]
+
+
 @pytest.mark.parametrize(
-    "folder", [c for c in CASES if (c / "upstream_request.json").exists()], ids=lambda p: p.name
+    "folder", [c for c in OPENAI if (c / "upstream_request.json").exists()], ids=name_of
 )
 def test_a_streamed_call_differs_in_the_stream_members_only(folder: Path) -> None:
     case = Case(folder)
@@ -207,13 +274,13 @@ def test_a_streamed_call_differs_in_the_stream_members_only(folder: Path) -> Non
     assert streamed == whole
 
 
-@pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", CASES, ids=name_of)
 def test_encode_does_not_touch_the_request(folder: Path) -> None:
     case = Case(folder)
     request = case.request()
     before = request.SerializeToString(deterministic=True)
     try:
-        DIALECT.encode(request, case.target, case.endpoint, stream=True)
+        case.dialect.encode(request, case.target, case.endpoint, stream=True)
     except InvalidRequest:
         pass
     assert request.SerializeToString(deterministic=True) == before
@@ -221,7 +288,7 @@ def test_encode_does_not_touch_the_request(folder: Path) -> None:
 
 # The laws of streams.
 
-STREAMS = [c for c in CASES if (c / "upstream.sse").exists()]
+STREAMS = [c for c in CASES if any((c / name).exists() for name in STREAM_FILES)]
 
 
 def lines_of(stream: bytes) -> list[bytes]:
@@ -239,10 +306,10 @@ def cuts_of(stream: bytes) -> Iterator[list[bytes]]:
         yield [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
 
 
-@pytest.mark.parametrize("folder", STREAMS, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", STREAMS, ids=name_of)
 def test_every_cut_gives_the_same_events(folder: Path) -> None:
     case = Case(folder)
-    stream = case.bytes("upstream.sse") or b""
+    stream = case.stream() or b""
     expected, failure = case.decode_stream(lines_of(stream))
     for pieces in cuts_of(stream):
         events, error = case.decode_stream(pieces)
@@ -254,9 +321,9 @@ def test_every_cut_gives_the_same_events(folder: Path) -> None:
             assert events == expected[: len(events)]
 
 
-@pytest.mark.parametrize("folder", STREAMS, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", STREAMS, ids=name_of)
 def test_the_order_of_events(folder: Path) -> None:
-    events, failure = Case(folder).decode_stream([(folder / "upstream.sse").read_bytes()])
+    events, failure = Case(folder).decode_stream([Case(folder).stream() or b""])
     if failure is not None:
         return
     kinds = [event.WhichOneof("event") for event in events]
@@ -284,12 +351,13 @@ def test_the_order_of_events(folder: Path) -> None:
 BOTH = [c for c in STREAMS if (c / "response.json").exists()]
 
 
-@pytest.mark.parametrize("folder", BOTH, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", BOTH, ids=name_of)
 def test_the_fold_of_the_events_is_the_unary_answer(folder: Path) -> None:
     case = Case(folder)
-    events, failure = case.decode_stream([case.bytes("upstream.sse") or b""])
+    events, failure = case.decode_stream([case.stream() or b""])
     assert failure is None
-    whole = DIALECT.decode(case.bytes("upstream_response.json") or b"")
+    body = case.bytes("upstream_response.json") or b""
+    whole = case.dialect.decode(body, case.request(), case.target)
     assert normal(fold(events)) == normal(whole)
 
 
@@ -311,13 +379,13 @@ def normal(response: chat_pb2.ChatResponse) -> dict[str, Any]:
     return found
 
 
-WHOLE = [c for c in STREAMS if not (c / "error.json").exists()]
+WHOLE = [c for c in OPENAI if c in STREAMS and not (c / "error.json").exists()]
 
 
-@pytest.mark.parametrize("folder", WHOLE, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", WHOLE, ids=name_of)
 def test_done_may_be_missing_but_a_finish_reason_may_not(folder: Path) -> None:
     case = Case(folder)
-    stream = case.bytes("upstream.sse") or b""
+    stream = case.stream() or b""
     expected, _ = case.decode_stream([stream])
     assert case.decode_stream([stream.replace(b"data: [DONE]", b"")]) == (expected, None)
 

@@ -1,0 +1,92 @@
+"""What all HTTP APIs' failures have in common: statuses, Retry-After. Pure.
+
+A dialect's error module first looks for what its own vendor says in the body, and falls back to
+`of_status`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from headgate.errors import (
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    PayloadTooLarge,
+    QuotaExhausted,
+    RateLimited,
+    UpstreamProtocol,
+    UpstreamRejectedUs,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+_MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
+_OVERLOAD_STATUSES = (503, 529)
+
+
+def of_status(status: int, message: str, *, explained: bool) -> GatewayError:
+    """The error that a status means when the body says nothing more exact.
+
+    Args:
+        status: of HTTP, not 200.
+        message: the vendor's words, or our own.
+        explained: whether the body was an error object of the vendor's.
+    """
+    if status == 402:
+        return QuotaExhausted(message)
+    if status in (400, 422):
+        if explained:
+            return InvalidRequest(message)
+        return UpstreamProtocol(f"the upstream answered with HTTP status {status} and no reason")
+    if status in (401, 403):
+        # The upstream's words may quote our key, so they stay here.
+        return UpstreamRejectedUs(
+            f"the upstream does not accept the gateway's credentials (HTTP status {status})"
+        )
+    if status == 404:
+        if explained:
+            return ModelNotFound(message)
+        return UpstreamProtocol(
+            "the upstream knows no such path (HTTP status 404); is base_url right?"
+        )
+    if status in (408, 504):
+        return UpstreamTimeout(message)
+    if status == 413:
+        return PayloadTooLarge(message)
+    if status == 429:
+        return RateLimited(message)
+    if status in _OVERLOAD_STATUSES:
+        return Overloaded(message)
+    if status >= 500 or status in (409, 425):
+        return UpstreamUnavailable(message)
+    if 300 <= status < 400:
+        return UpstreamProtocol(
+            f"the upstream answered with a redirect (HTTP status {status}), which is never followed"
+        )
+    return UpstreamProtocol(f"the upstream answered with HTTP status {status}")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110, 10.2.3)."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if not value:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            try:
+                when = parsedate_to_datetime(value)
+            except ValueError:
+                continue
+            if when.tzinfo is None:
+                when = when.replace(tzinfo=datetime.UTC)
+            seconds = (when - datetime.datetime.now(datetime.UTC)).total_seconds()
+        if math.isfinite(seconds):
+            return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+    return None
