@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
+from headgate.client import Client, Tls
 from headgate.errors import Overloaded, UpstreamUnavailable
 from headgate_server.auth import authenticator
 from headgate_server.config import Config
@@ -20,6 +23,7 @@ from headgate_server.execute import Executor
 from headgate_server.local import DEFAULT_SLOTS, LocalModel, LocalModelOptions, State
 from headgate_server.providers import dialect_of, endpoint_of, vendor_of
 from headgate_server.providers.base import Endpoint
+from headgate_server.providers.remote import Patience, RemoteProvider
 from headgate_server.providers.runtime import Gate, HttpProvider, Provider
 from headgate_server.routing import Router
 from headgate_server.settlement import Hook, log_settlement
@@ -27,6 +31,7 @@ from headgate_server.upstream import Timeouts, Upstream
 
 # Calls that may queue for an embedded model before further ones are told to come back.
 _MAX_WAITING = 64
+_GRPC_PORT = 50051
 
 
 class App:
@@ -54,6 +59,7 @@ class App:
         }
         self._local_endpoints = dict(local_endpoints or {})
         self._upstreams: list[Upstream] = []
+        self._clients: list[Client] = []
         providers: dict[str, Provider] = {
             name: self._provider(name, settings, config)
             for name, settings in config.providers.items()
@@ -80,6 +86,8 @@ class App:
     ) -> None:
         for upstream in self._upstreams:
             await upstream.close()
+        for client in self._clients:
+            await client.close()
         for model in self.local_models.values():
             await model.stop()
 
@@ -100,7 +108,24 @@ class App:
 
         return endpoint
 
+    def _remote(self, name: str, settings: ProviderSettings, config: Config) -> Provider:
+        """Another gateway."""
+        target, tls = _grpc_address(settings)
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        limits = _timeouts(settings, config)
+        client = Client(target, api_key=key, tls=tls, max_message_bytes=config.limits.message_bytes)
+        self._clients.append(client)
+        return RemoteProvider(
+            name=name,
+            vendor=vendor_of(settings.kind, settings.base_url),
+            core=client,
+            patience=Patience(limits.first_byte, limits.idle, limits.total),
+            secrets=(key,) if key else (),
+        )
+
     def _provider(self, name: str, settings: ProviderSettings, config: Config) -> Provider:
+        if settings.kind == "headgate":
+            return self._remote(name, settings, config)
         vendor = vendor_of(settings.kind, settings.base_url)
         upstream = Upstream(
             name, _timeouts(settings, config), max_body_bytes=config.limits.upstream_response_bytes
@@ -152,6 +177,28 @@ def _bearer(base_url: str, key: str) -> Endpoint:
             # It says keep-alive and closes all the same.
             "connection": "close",
         },
+    )
+
+
+def _grpc_address(settings: ProviderSettings) -> tuple[str, Tls | None]:
+    """Where another gateway listens, and how its connection is secured."""
+    url = urlsplit(settings.base_url or "")
+    host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
+    target = f"{host}:{url.port or _GRPC_PORT}"
+    if url.scheme != "https":
+        return target, None
+    files = settings.tls
+
+    def read(path: str | None) -> bytes | None:
+        return Path(path).read_bytes() if path else None
+
+    if files is None:
+        return target, Tls()
+    return target, Tls(
+        root_certificates=read(files.ca_file),
+        private_key=read(files.key_file),
+        certificate_chain=read(files.cert_file),
+        server_name=files.server_name,
     )
 
 

@@ -1,4 +1,4 @@
-"""What is known about a model: family facts, overridden by the configuration. Pure."""
+"""What is known about a model: family facts and prices, overridden by the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2, model_service_pb2
+from headgate_server.config import Price
+from headgate_server.prices import Prices
+from headgate_server.providers.base import Target
 from headgate_server.routing import Route
 
 MODALITIES = {
@@ -20,9 +23,15 @@ _STARTED = int(time.time())
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 
 
-def describe(route: Route) -> model_service_pb2.Model:
-    """The catalogue entry of a route."""
-    family = route.targets[0].family
+def describe(route: Route, prices: Prices | None = None) -> model_service_pb2.Model:
+    """The catalogue entry of a route: facts of its first target, unless the configuration knows better.
+
+    Args:
+        route: the public model.
+        prices: the price list; without it only the configuration's own price is told.
+    """
+    first = route.targets[0]
+    family = first.family
     override = route.settings.catalog if route.settings is not None else None
     model = model_service_pb2.Model(
         id=route.name,
@@ -43,10 +52,27 @@ def describe(route: Route) -> model_service_pb2.Model:
     for field in ("tools", "structured_output", "reasoning"):
         said = getattr(override, field) if override is not None else None
         facts[field] = getattr(family, field) if said is None else said
+    if prices is not None and facts["context_window_tokens"] is None:
+        facts["context_window_tokens"] = prices.context_window(first)
     for field, value in facts.items():
         if value is not None:
             setattr(model, field, value)
+    _add_price(model, override.price if override is not None else None, first, prices)
     return model
+
+
+def _add_price(
+    model: model_service_pb2.Model, own: Price | None, target: Target, prices: Prices | None
+) -> None:
+    if own is not None:
+        model.price.input_per_million_usd = own.input
+        model.price.output_per_million_usd = own.output
+        if own.cached_input is not None:
+            model.price.cached_input_per_million_usd = own.cached_input
+        if own.cache_write is not None:
+            model.price.cache_write_per_million_usd = own.cache_write
+    elif prices is not None and (found := prices.of(target)) is not None:
+        model.price.CopyFrom(found)
 
 
 def check_content(request: chat_pb2.ChatRequest, model: model_service_pb2.Model) -> None:
@@ -64,17 +90,26 @@ def check_content(request: chat_pb2.ChatRequest, model: model_service_pb2.Model)
         "audio": model_service_pb2.MODALITY_AUDIO in reads,
         # Whoever sees images gets documents as pages.
         "file": takes_images or model_service_pb2.MODALITY_FILE in reads,
+        "video": model_service_pb2.MODALITY_VIDEO in reads,
     }
     if all(takes.values()):
         return
     for index, message in enumerate(request.messages):
         for path, part in _all_parts(message.parts, f"messages[{index}].parts"):
-            kind = part.WhichOneof("kind")
+            kind: str | None = part.WhichOneof("kind")
+            if kind == "file":
+                kind = _kind_of_file(part.file.media_type)
             if kind in takes and not takes[kind]:
                 known = ", ".join(n for n, number in MODALITIES.items() if number in reads)
                 raise InvalidRequest.of(
                     path, f"the model {model.id!r} takes no {kind} input, only {known}"
                 )
+
+
+def _kind_of_file(media_type: str) -> str:
+    """What a file really is; plain text can be read by every model."""
+    kind = media_type.partition("/")[0]
+    return kind if kind in ("image", "audio", "video", "text") else "file"
 
 
 def _all_parts(

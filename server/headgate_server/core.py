@@ -27,6 +27,7 @@ from headgate_server.catalog import (
 )
 from headgate_server.estimate import estimate_tokens
 from headgate_server.execute import Executor
+from headgate_server.prices import Prices
 from headgate_server.providers.base import Target
 from headgate_server.routing import Route, Router, not_found
 from headgate_server.settlement import Hook, Settlement, Settling
@@ -55,6 +56,7 @@ class Core:
         self._executor = executor
         self._hooks = tuple(hooks)
         self._serving = True
+        self._prices = Prices()
         self._models = {name: describe(route) for name, route in router.routes.items()}
 
     async def chat_complete(
@@ -97,8 +99,9 @@ class Core:
             size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
             after = _read_page_token(request.page_token)
             ids = sorted(name for name in self._models if name > after and caller.may_use(name))
+            await self._prices.load()
             response = model_service_pb2.ListModelsResponse(
-                models=[self._models[name] for name in ids[:size]]
+                models=[self._priced(self._router.routes[name]) for name in ids[:size]]
             )
             if len(ids) > size:
                 response.next_page_token = _write_page_token(ids[size - 1])
@@ -112,7 +115,9 @@ class Core:
             caller = self._authenticator.authenticate(context)
             if not request.id:
                 raise InvalidRequest.of("id", "is required")
-            return self._describe(self._allowed(request.id, caller))
+            route = self._allowed(request.id, caller)
+            await self._prices.load()
+            return self._priced(route)
 
     async def ready(self) -> bool:
         """Whether calls are taken."""
@@ -163,6 +168,9 @@ class Core:
         if not caller.may_use(model):
             raise not_found(model)
         return self._router.route(model)
+
+    def _priced(self, route: Route) -> model_service_pb2.Model:
+        return describe(route, self._prices)
 
     def _describe(self, route: Route) -> model_service_pb2.Model:
         return self._models.get(route.name) or describe(route)

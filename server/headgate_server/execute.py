@@ -7,6 +7,7 @@ attempt is the provider's business, the bookkeeping the core's.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
@@ -63,8 +64,7 @@ class Executor:
                 if target is candidates[-1] or not isinstance(error, _NEXT_TARGET):
                     raise
                 continue
-            response.model = response.model or target.model
-            self._served(response.served, record)
+            self._complement(response, target, record)
             return response
         raise UpstreamUnavailable("the model has no target")
 
@@ -85,9 +85,7 @@ class Executor:
                     async for batch in batches:
                         if not begun:
                             begun = True
-                            started = batch[0].started
-                            started.model = started.model or target.model
-                            self._served(started.served, record)
+                            self._complement(batch[0].started, target, record)
                         yield batch
             except GatewayError as error:
                 self._blame(error, target, record)
@@ -119,11 +117,26 @@ class Executor:
             self._served(counted.served, record)
         return counted
 
+    def _complement(
+        self,
+        answer: chat_pb2.ChatResponse | chat_pb2.Started,
+        target: Target,
+        record: Settlement,
+    ) -> None:
+        """What every answer says, also where the provider does not."""
+        answer.model = answer.model or target.model
+        if not answer.id:
+            answer.id = f"chatcmpl-{secrets.token_hex(12)}"
+        if not answer.create_time.seconds:
+            answer.create_time.GetCurrentTime()
+        self._served(answer.served, record)
+
     def _served(self, served: chat_pb2.Served, record: Settlement) -> None:
         served.provider = record.provider
         served.model = record.target_model
         served.attempts = record.attempts
-        served.dialect = self._providers[record.provider].dialect_name
+        # Another gateway has said already whose extras these are.
+        served.dialect = served.dialect or self._providers[record.provider].dialect_name
 
     def _blame(self, error: GatewayError, target: Target, record: Settlement) -> None:
         """Adds the target to the error, and takes our secrets out of its text."""

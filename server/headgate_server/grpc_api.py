@@ -125,7 +125,12 @@ def call_context(context: Context) -> CallContext:
         peer=_certificate_names(context),
         traceparent=given.get(metadata.TRACEPARENT),
         tracestate=given.get(metadata.TRACESTATE),
+        hops=_count(given.get(metadata.HOPS, "")),
     )
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else 0
 
 
 def _certificate_names(context: Context) -> tuple[str, ...]:

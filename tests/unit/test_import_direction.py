@@ -163,9 +163,10 @@ def test_the_library_needs_no_more_than_the_base_install() -> None:
 
 
 def test_server_and_facade_do_not_know_each_other() -> None:
-    assert not wrong(
-        SERVER, "headgate_facade", "headgate.cli", "headgate.client", "headgate.Client"
-    )
+    # The composition root hands the client to providers that are gateways themselves.
+    others = [each for each in SERVER if each.module != "headgate_server.app"]
+    assert not wrong(others, "headgate.client", "headgate.Client")
+    assert not wrong(SERVER, "headgate_facade", "headgate.cli")
     assert not wrong(
         FACADE, "headgate_server", "headgate.cli", "headgate.client", "headgate.Client"
     )

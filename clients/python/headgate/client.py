@@ -251,6 +251,8 @@ class Client:
             sent.append((metadata.TRACEPARENT, context.traceparent))
         if context.tracestate and _sendable(context.tracestate):
             sent.append((metadata.TRACESTATE, context.tracestate))
+        if context.hops:
+            sent.append((metadata.HOPS, str(context.hops)))
         self._connect()
         return self._chat, sent, left
 

@@ -27,6 +27,7 @@ class CallContext:
         peer: names out of the caller's verified client certificate (common name, DNS and URI
             alternative names); empty without mTLS.
         traceparent, tracestate: W3C trace context, passed on as they are.
+        hops: how many gateways the call has passed already.
     """
 
     request_id: str = field(default_factory=metadata.new_request_id)
@@ -35,6 +36,7 @@ class CallContext:
     peer: tuple[str, ...] = ()
     traceparent: str | None = None
     tracestate: str | None = None
+    hops: int = 0
 
     @classmethod
     def with_timeout(cls, seconds: float, *, bearer: str | None = None) -> CallContext:

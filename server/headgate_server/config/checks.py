@@ -4,9 +4,11 @@ Works on the parts that are valid by themselves, so that one run reports everyth
 vendors, dialects or strategies: what is available is passed in.
 """
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
+from urllib.parse import urlsplit
 
 from headgate_server.config.fields import Strategy
 from headgate_server.config.model import Auth, Facade, Listen, ModelRoute, Provider
@@ -194,12 +196,36 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
             yield Finding((*at, name), message)
     if provider.kind != "local" and provider.options is not None:
         yield Finding((*at, "options"), "options belong to kind local only; remove them")
+    yield from _other_gateway(at, provider)
     if provider.kind == "local":
         remote = provider.model_fields_set - {"kind", "options", "timeouts"}
         for name in sorted(remote):
             if getattr(provider, name):
                 message = f"kind local runs in this process, so {name} has no effect; remove it"
                 yield Finding((*at, name), message)
+
+
+def _other_gateway(at: Path, provider: Provider) -> Iterator[Finding]:
+    if provider.kind != "headgate" or provider.base_url is None:
+        return
+    url = urlsplit(provider.base_url)
+    if url.path:
+        yield Finding(
+            (*at, "base_url"), "expected http://HOST:PORT or https://HOST:PORT without a path"
+        )
+    tls = provider.tls
+    if tls is None:
+        return
+    if url.scheme != "https":
+        yield Finding((*at, "tls"), "tls needs a base_url that starts with https://")
+    if (tls.cert_file is None) is not (tls.key_file is None):
+        yield Finding((*at, "tls"), "cert_file and key_file belong together; give both or neither")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, name)
+        if path is not None and not os.access(path, os.R_OK):
+            yield Finding(
+                (*at, "tls", name), "there is no such file, or it cannot be read: {found}"
+            )
 
 
 def _route(name: str, route: ModelRoute, strategies: Collection[str] | None) -> Iterator[Finding]:
