@@ -110,11 +110,10 @@ class App:
 
     def _remote(self, name: str, settings: ProviderSettings, config: Config) -> Provider:
         """Another gateway."""
-        target, tls = _grpc_address(settings)
-        key = settings.api_key.get_secret_value() if settings.api_key else None
-        limits = _timeouts(settings, config)
-        client = Client(target, api_key=key, tls=tls, max_message_bytes=config.limits.message_bytes)
+        client = gateway_client(settings, config)
         self._clients.append(client)
+        limits = _timeouts(settings, config)
+        key = settings.api_key.get_secret_value() if settings.api_key else None
         return RemoteProvider(
             name=name,
             vendor=vendor_of(settings.kind, settings.base_url),
@@ -178,6 +177,13 @@ def _bearer(base_url: str, key: str) -> Endpoint:
             "connection": "close",
         },
     )
+
+
+def gateway_client(settings: ProviderSettings, config: Config) -> Client:
+    """A client of another gateway (kind headgate), not yet connected."""
+    target, tls = _grpc_address(settings)
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Client(target, api_key=key, tls=tls, max_message_bytes=config.limits.message_bytes)
 
 
 def _grpc_address(settings: ProviderSettings) -> tuple[str, Tls | None]:

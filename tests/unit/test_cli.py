@@ -236,6 +236,38 @@ async def test_doctor_of_answers(tmp_path: Path, step: object, state: str, findi
     assert finding in found["provider up"].finding
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "header"),
+    [
+        ("anthropic", "/v1/models", ("x-api-key", SECRET)),
+        ("gemini", "/v1beta/models", ("x-goog-api-key", SECRET)),
+        ("cohere", "/v1/models", ("authorization", f"Bearer {SECRET}")),
+        ("ollama", "/api/tags", ("authorization", f"Bearer {SECRET}")),
+    ],
+)
+async def test_doctor_knows_where_each_vendor_lists_its_models(
+    tmp_path: Path, kind: str, path: str, header: tuple[str, str]
+) -> None:
+    async with FakeUpstream() as up:
+        up.script(answer({"models": [{"name": "a"}]}), error(401))
+        config = config_for(up.origin, extra=LISTEN).replace("kind: openai", f"kind: {kind}")
+        found = await checks_of(tmp_path, config)
+    assert "key accepted, 1 models" in found["provider up"].finding
+    assert up.requests[0].path == path
+    assert up.requests[0].headers[header[0]] == header[1]
+    assert ("anthropic-version" in up.requests[0].headers) is (kind == "anthropic")
+
+
+async def test_doctor_of_another_gateway(tmp_path: Path) -> None:
+    async with FakeUpstream() as up, Gateway(config_for(up.base_url)) as behind:
+        config = config_for(f"http://{behind.grpc_address}", extra=LISTEN)
+        found = await checks_of(tmp_path, config.replace("kind: openai", "kind: headgate"))
+    assert "reachable, 1 models" in found["provider up"].finding
+    config = config_for("http://127.0.0.1:1", extra=LISTEN)
+    found = await checks_of(tmp_path, config.replace("kind: openai", "kind: headgate"))
+    assert found["provider up"].state == "fail"
+
+
 async def test_doctor_never_follows_a_redirect(tmp_path: Path) -> None:
     async with FakeUpstream() as up, FakeUpstream() as trap:
         up.default(redirect(f"{trap.base_url}/models?token={SECRET}"))

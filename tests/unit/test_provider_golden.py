@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import json
 import random
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from fakes.eventstream import event_stream
 from headgate.errors import GatewayError, InvalidRequest, UpstreamProtocol
 from headgate.fold import fold
 from headgate.v1 import chat_pb2
@@ -62,33 +61,6 @@ Events = list[chat_pb2.ChatEvent]
 
 def name_of(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
-
-
-def event_stream(text: str) -> bytes:
-    """AWS's binary framing of the events in these lines.
-
-    https://smithy.io/2.0/aws/amazon-eventstream.html
-    """
-    out = b""
-    for line in text.splitlines():
-        given = json.loads(line)
-        if isinstance(given, dict):
-            kind, payload = given["exception"], given["payload"]
-            headers = {":exception-type": kind, ":message-type": "exception"}
-        else:
-            kind, payload = given
-            headers = {":event-type": kind, ":message-type": "event"}
-        headers[":content-type"] = "application/json"
-        block = b"".join(
-            struct.pack("!B", len(name)) + name.encode() + b"\x07"
-            + struct.pack("!H", len(value)) + value.encode()
-            for name, value in headers.items()
-        )  # fmt: skip
-        body = json.dumps(payload, separators=(",", ":")).encode()
-        prelude = struct.pack("!II", 16 + len(block) + len(body), len(block))
-        message = prelude + struct.pack("!I", zlib.crc32(prelude)) + block + body
-        out += message + struct.pack("!I", zlib.crc32(message))
-    return out
 
 
 class Case:

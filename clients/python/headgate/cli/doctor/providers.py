@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from headgate_server.config import Config, Provider
+    from headgate_server.providers.base import Endpoint
     from headgate_server.providers.vendors import Vendor
 
 from headgate.cli.doctor.check import Check, State
@@ -34,8 +35,15 @@ async def provider(name: str, settings: Provider, config: Config) -> list[Check]
         vendor = vendor_of(settings.kind, settings.base_url)
     except KeyError:
         return [Check(label, "warn", f"how to examine kind {settings.kind} is not known")]
-    base = settings.base_url or vendor.base_url or ""
-    headers = endpoint_of(settings, vendor).headers
+    endpoint = endpoint_of(settings, vendor)
+    base, headers = endpoint.base_url, dict(endpoint.headers)
+    if settings.kind == "headgate":
+        return [await _gateway(label, base, name, settings, config)]
+    if not vendor.models_path:
+        return [await _cloud(label, endpoint, settings, vendor)]
+    if vendor.dialect == "anthropic":
+        # https://docs.claude.com/en/api/versioning
+        headers.setdefault("anthropic-version", "2023-06-01")
     url = base
     if settings.kind == "azure":
         # https://learn.microsoft.com/azure/ai-foundry/openai/reference-preview-latest
@@ -50,15 +58,62 @@ async def provider(name: str, settings: Provider, config: Config) -> list[Check]
                 verify=ssl.create_default_context(),
             ) as client,
         ):
-            status, listed, location = await _listing(client, f"{url}/models", headers, vendor)
+            path = f"{url}{vendor.models_path}"
+            status, listed, location = await _listing(client, path, headers, vendor)
             public: int | None = None
             if status == 200 and settings.api_key:
                 # A list that everybody gets says nothing about the key.
                 with contextlib.suppress(httpx.HTTPError):
-                    public, _, _ = await _listing(client, f"{url}/models", {}, vendor)
+                    public, _, _ = await _listing(client, path, {}, vendor)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return [Check(label, "fail", f"{base}: {_reason(error)}", _reach_advice(error))]
     return [_judged(label, base, status, listed, location, public, settings)]
+
+
+async def _gateway(label: str, base: str, name: str, settings: Provider, config: Config) -> Check:
+    """Another gateway: whether it lists its models for our key."""
+    from headgate.core import CallContext
+    from headgate.errors import GatewayError, PermissionDenied, Unauthenticated
+    from headgate.v1 import model_service_pb2
+    from headgate_server.app import gateway_client
+
+    async with gateway_client(settings, config) as client:
+        try:
+            listed = await client.list_models(
+                model_service_pb2.ListModelsRequest(), CallContext.with_timeout(_ANSWER_SECONDS)
+            )
+        except (Unauthenticated, PermissionDenied):
+            return Check(label, "fail", f"{base}: reachable, but the key is refused",
+                         "Renew or correct its api_key.")  # fmt: skip
+        except GatewayError as error:
+            return Check(label, "fail", f"{base}: {error.message}",
+                         "base_url is the other gateway's gRPC address; does it run?")  # fmt: skip
+    return Check(label, "ok", f"{base}: reachable, {len(listed.models)} models")
+
+
+async def _cloud(label: str, endpoint: Endpoint, settings: Provider, vendor: Vendor) -> Check:
+    """A cloud without a list that costs nothing: whether it answers, and we have credentials."""
+    import httpx
+
+    from headgate.errors import GatewayError
+    from headgate_server.config import ConfigError
+    from headgate_server.credentials import authorizer
+    from headgate_server.providers.base import HttpCall
+
+    base = endpoint.base_url
+    try:
+        sign = authorizer(settings, vendor)
+        if sign is not None:
+            async with asyncio.timeout(_PROVIDER_SECONDS):
+                await sign(HttpCall(f"{base}/", endpoint.headers, b"{}"), None)
+    except (GatewayError, ConfigError, TimeoutError) as error:
+        return Check(label, "fail", f"no credentials: {error}", "See the setting's description.")
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
+            await client.get(base)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return Check(label, "fail", f"{base}: {_reason(error)}", _reach_advice(error))
+    return Check(label, "ok", f"{base}: reachable, credentials found (not tested)")
 
 
 async def _listing(
