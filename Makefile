@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev serve test check check-fmt lint types fmt gen check-gen proto-lint \
+.PHONY: help setup dev serve test agents-test check check-fmt lint types fmt gen check-gen proto-lint \
 	proto-breaking bench lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -26,6 +26,9 @@ serve: setup ## run the gateway: ARGS="--config f.yaml"
 
 test: dev ## run all tests, or some: ARGS="tests/unit -k fold"
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+agents-test: dev ## run all agents in tests/agents, the large ones, too
+	@exec env HEADGATE_ALL_AGENTS=1 $(BIN)/python -m pytest tests/agents $(ARGS)
 
 check: check-fmt lint types proto-lint proto-breaking check-gen test ## all that CI checks
 
