@@ -19,4 +19,13 @@ def authorizer(settings: Provider, vendor: Vendor) -> Authorize | None:
     """
     if settings.api_key or settings.bearer_token:
         return None
+    if vendor.auth == "aws" and "authorization" not in map(str.lower, settings.headers):
+        from headgate_server.credentials import aws
+
+        return aws.authorizer(settings)
+    given = {name.lower() for name in settings.headers}
+    if vendor.auth == "google" and not given & {"authorization", "x-goog-api-key"}:
+        from headgate_server.credentials import google
+
+        return google.authorizer(settings)
     return None
