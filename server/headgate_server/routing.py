@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from headgate_server.providers.vendors import family_of
 
 # What the configuration may name today; the rest of the contract is refused when it is loaded.
 STRATEGIES = ("priority", "weighted")
+_WILDCARDS = re.compile(r"\[[^]]*\]|[*?]")  # of a glob
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Router:
         config: the models.
         providers: the providers, by name.
         natural_homes: whether a bare name such as ``gpt-5.4`` finds the configured vendor that it
-            comes from. So it is without a configuration file; a file lists its models itself.
+            comes from; of several, the one that says it most exactly. So it is without a configuration
+            file; a file lists its models itself.
         dice: returns a number from 0 to 1.
     """
 
@@ -60,7 +63,7 @@ class Router:
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._providers = providers
-        self._natural_homes = natural_homes
+        self._homes = _homes(providers) if natural_homes else []
         self._dice = dice
         self.routes = {
             name: self._configured(name, settings) for name, settings in config.models.items()
@@ -75,10 +78,9 @@ class Router:
         provider = self._providers.get(provider_name)
         if slash and upstream_name and provider is not None:
             return Route(model, [_target(provider, upstream_name)])
-        if self._natural_homes:
-            for provider in self._providers.values():
-                if any(fnmatch.fnmatchcase(model.lower(), g) for g in provider.vendor.models):
-                    return Route(model, [_target(provider, model)])
+        for glob, home in self._homes:
+            if fnmatch.fnmatchcase(model.lower(), glob):
+                return Route(model, [_target(home, model)])
         raise not_found(model)
 
     def candidates(self, route: Route) -> list[Target]:
@@ -115,6 +117,16 @@ class Router:
             settings.fallbacks,
             settings,
         )
+
+
+def _homes(providers: Mapping[str, Provider]) -> list[tuple[str, Provider]]:
+    """The globs of model names and whose they are, those that say most first.
+
+    ``o3-pro*`` says more than ``o3*``: what counts are the characters that stand for themselves. Between
+    equals the order of the providers decides.
+    """
+    homes = [(glob, provider) for provider in providers.values() for glob in provider.vendor.models]
+    return sorted(homes, key=lambda home: -len(_WILDCARDS.sub("", home[0])))
 
 
 def not_found(model: str) -> ModelNotFound:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from headgate.errors import ModelNotFound
@@ -37,6 +39,7 @@ def router(models: dict[str, Any] | None = None, *, seed: int = 1, **options: An
         "groq": "groq",
         "az": "azure",
         "or": "openrouter",
+        "resp": "openai_responses",
     }
     config = Config.model_validate({
         "providers": {name: {"kind": kind, "api_key": "k", "base_url": None if kind != "azure" else
@@ -156,6 +159,21 @@ def test_unknown_models(model: str) -> None:
         ("gpt-5.4", "openai"),
         ("GPT-5.4", "openai"),
         ("o3-mini", "openai"),
+        ("o3", "openai"),
+        ("gpt-5", "openai"),
+        ("gpt-4o", "openai"),
+        ("gpt-5-pro", "resp"),
+        ("gpt-5.2-pro-2025-12-11", "resp"),
+        ("gpt-5-codex", "resp"),
+        ("gpt-5.1-codex-max", "resp"),
+        ("GPT-5.3-Codex", "resp"),
+        ("o1-pro", "resp"),
+        ("o3-pro-2025-06-10", "resp"),
+        ("o3-deep-research", "resp"),
+        ("o4-mini-deep-research-2025-06-26", "resp"),
+        ("codex-mini-latest", "resp"),
+        ("computer-use-preview", "resp"),
+        ("sonar-deep-research", None),
         ("deepseek-chat", "ds"),
         ("gpt-oss-120b", None),
         ("claude-sonnet-4-6", None),
@@ -170,6 +188,30 @@ def test_natural_homes(model: str, home: str | None) -> None:
             found.route(model)
     else:
         assert names(found, model) == [f"{home}/{model}"]
+
+
+@pytest.mark.parametrize(
+    ("globs", "home"),
+    [
+        (["a-*", "a-b*"], "second"),
+        (["a-b*", "a-*"], "first"),
+        (["a-*", "a-*"], "first"),
+        (["?-?-?*", "a-*"], "first"),
+        (["[a-z]-[a-z]*", "*-b-c"], "second"),
+        (["*", "[a-z]*"], "first"),
+        (["a-[!b]*", "*"], "second"),
+    ],
+)
+def test_the_home_that_says_most_wins(globs: list[str], home: str) -> None:
+    providers = {
+        name: dataclasses.replace(
+            provider(name, "openai"),
+            vendor=msgspec.structs.replace(vendor_of("openai", None), models=(glob,)),
+        )
+        for name, glob in zip(("first", "second"), globs, strict=True)
+    }
+    found = Router(Config(), providers, natural_homes=True)
+    assert names(found, "a-b-c") == [f"{home}/a-b-c"]
 
 
 def test_the_words_for_unknown_and_forbidden_do_not_grow() -> None:

@@ -1,0 +1,60 @@
+"""Ollama's failures to GatewayErrors. Pure.
+
+The body is `{"error": "text"}`, with a status if nothing was sent before, and as a line of the stream if
+something was. Its words are all there is beyond the status. Source: https://docs.ollama.com/api/errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.errors import ContextTooLong, GatewayError, InvalidRequest, ModelNotFound, Overloaded
+from headgate_server.providers.faults import of_status, retry_after
+
+_CONTEXT_WORDS = ("context length", "context window", "context size")
+_NO_SUCH_MODEL = re.compile(r"""model ['"`].*['"`] not found""")
+
+
+def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """The error behind an answer whose status is not 200. Never raises."""
+    found = _message(body)
+    error = _judge(status, found)
+    error.retry_after = retry_after(headers)
+    return error.with_metadata(upstream_status=str(status))
+
+
+def error_in_body(body: bytes) -> GatewayError | None:
+    """The error in a body that came with status 200, or in a line of a stream; None if none."""
+    found = _message(body)
+    return None if found is None else _judge(500, found)
+
+
+def _message(body: bytes) -> str | None:
+    """What the body says; None if it is no error object."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    error: Any = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, dict):  # of a proxy in front of it
+        error = error.get("message")
+    return error if isinstance(error, str) and error else None
+
+
+def _judge(status: int, found: str | None) -> GatewayError:
+    message = found or f"the upstream answered with HTTP status {status}"
+    words = message.lower()
+    if status not in (401, 403):
+        if any(each in words for each in _CONTEXT_WORDS):
+            return ContextTooLong(message)
+        if "does not support" in words:
+            return InvalidRequest(message)
+        if _NO_SUCH_MODEL.search(words):
+            return ModelNotFound(message)
+        if "server busy" in words:
+            return Overloaded(message)
+    return of_status(status, message, explained=found is not None)
