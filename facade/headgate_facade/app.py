@@ -20,16 +20,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headgate import __version__, metadata
 from headgate.core import ChatCore
 from headgate_facade import openapi
+from headgate_facade.anthropic import routes as anthropic_routes
 from headgate_facade.endpoint import ChatEndpoint
+from headgate_facade.gemini import routes as gemini_routes
 from headgate_facade.http import call_context
 from headgate_facade.openai.chat import ChatDoor
+from headgate_facade.openai.completions import CompletionsDoor
 from headgate_facade.openai.errors import plain_envelope
 from headgate_facade.openai.models import models_router
+from headgate_facade.responses import routes as responses_routes
 from headgate_facade.settings import FacadeSettings
 
 _DESCRIPTION = "A gateway to large language models. Use it with any OpenAI SDK: set `base_url`."
 _HEADERS = [
     metadata.REQUEST_ID,
+    "request-id",
     metadata.PROVIDER,
     metadata.MODEL,
     metadata.ATTEMPTS,
@@ -61,17 +66,33 @@ class Facade(FastAPI):
             # Known to the router, too, which answers other methods with 405.
             self.router.routes.append(Route(spelling, endpoint, methods=["POST"]))
 
+    def add_hot_prefix(self, prefix: str, endpoint: ASGIApp, settings: FacadeSettings) -> None:
+        """Serves POST at every path that begins so, whose rest is the endpoint's business."""
+        if settings.cors_origins:
+            endpoint = CORSMiddleware(endpoint, **_cors(settings))
+        self._hot_prefixes.append((prefix, endpoint))
+        self.router.routes.append(Route(prefix + "{rest:path}", endpoint, methods=["POST"]))
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._hot: dict[str, ASGIApp] = {}
+        self._hot_prefixes: list[tuple[str, ASGIApp]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        hot = self._hot.get(scope.get("path", ""))
-        if hot is not None and scope.get("method") == "POST":
+        hot = self._hot_endpoint(scope.get("path", "")) if scope.get("method") == "POST" else None
+        if hot is not None:
             await hot(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def _hot_endpoint(self, path: str) -> ASGIApp | None:
+        endpoint = self._hot.get(path)
+        if endpoint is None:
+            for prefix, below in self._hot_prefixes:
+                if path.startswith(prefix):
+                    return below
+        return endpoint
 
 
 def _cors(settings: FacadeSettings) -> dict[str, Any]:
@@ -98,7 +119,14 @@ def create_app(core: ChatCore, settings: FacadeSettings | None = None) -> FastAP
     )
     chat = ChatDoor(reasoning_in_unary=settings.reasoning_in_unary)
     app.add_hot_route("/v1/chat/completions", ChatEndpoint(core, settings, chat), settings)
-    app.include_router(models_router(core))
+    texts = ChatEndpoint(core, settings, CompletionsDoor())
+    app.add_hot_route("/v1/completions", texts, settings)
+    anthropic_routes.add_routes(app, core, settings)
+    gemini_routes.add_routes(app, core, settings)
+    responses_routes.add_routes(app, core, settings)
+    app.include_router(
+        models_router(core, [anthropic_routes.models_door(core), gemini_routes.models_door(core)])
+    )
     _add_probes(app, core)
     _add_pages(app)
     _add_error_handlers(app)
@@ -175,10 +203,11 @@ def _plain(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    own = {metadata.REQUEST_ID: call_context(request.scope).request_id}
-    return Response(
-        plain_envelope(message, kind, code),
-        status,
-        own | dict(headers or {}),
-        media_type="application/json",
-    )
+    request_id = call_context(request.scope).request_id
+    own = {metadata.REQUEST_ID: request_id}
+    if anthropic_routes.owns(request.url.path):
+        own["request-id"] = request_id
+        body = anthropic_routes.plain_envelope(status, message, request_id)
+    else:
+        body = plain_envelope(message, kind, code)
+    return Response(body, status, own | dict(headers or {}), media_type="application/json")

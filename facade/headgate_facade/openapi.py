@@ -15,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from headgate.wire import EXTRA_SLOT
 from headgate_facade.openai import schema as answers
 from headgate_facade.openai import wire
+from headgate_facade.openapi_doors import add_doors
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -64,6 +65,7 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
             )
             _add_chat(document)
+            add_doors(document, _STATUSES)
             _correct_failures(document)
             app.openapi_schema = document
         return app.openapi_schema

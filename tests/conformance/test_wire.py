@@ -140,7 +140,7 @@ def envelope(got: httpx.Response, status: int) -> Any:
 
 
 NO_SUCH_THINGS: list[Any] = [
-    ("GET", "/", 404, "not_found"),
+    ("GET", "/v2", 404, "not_found"),
     ("GET", "/v1/nothing", 404, "not_found"),
     ("POST", "/v1/chat/completion", 404, "not_found"),
     ("GET", CHAT, 405, "method_not_allowed"),
@@ -190,7 +190,13 @@ BAD_BODIES: list[Any] = [
     (b'{"model":"m","messages":[]}', "messages", ""),
     (b'{"model":"m","messages":[{"content":"x"}]}', "messages[0].role", "is required"),
     (b'{"model":"m","messages":[{"role":"user"}]}', "messages[0].content", "is required"),
-    (b'{"model":"m","messages":[{"role":"user","content":[{"type":"video","video":1}]}]}',
+    (b'{"model":"m","messages":[{"role":"user","content":[{"type":7,"video":1}]}]}',
+     "messages[0].content[0].type", "expected `str`"),
+    (b'{"model":"m","messages":[{"role":"user","content":[{"video":1}]}]}',
+     "messages[0].content[0].type", "is required"),
+    (b'{"model":"m","messages":[{"role":"user","content":[{"type":"video"}]},{"role":"x"}]}',
+     "messages[1].role", "invalid value 'x'"),
+    (b'{"model":"m","messages":[{"role":"user","content":[{"type":"video"}]},7]}',
      "messages[0].content[0].type", "video"),
     (b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}]}',
      "messages[0].content[0].image_url", "is required"),

@@ -140,6 +140,9 @@ def test_openapi_is_valid(document: dict[str, Any]) -> None:
 def test_openapi_describes_every_path(document: dict[str, Any]) -> None:
     assert set(document["paths"]) == {
         CHAT, "/v1/models", "/v1/models/{model}", "/v1/model-catalog/{model}", "/healthz", "/readyz",
+        "/v1/responses", "/v1/completions", "/v1/messages", "/v1/messages/count_tokens",
+        "/v1beta/models/{model}:generateContent", "/v1beta/models/{model}:streamGenerateContent",
+        "/v1beta/models/{model}:countTokens",
     }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
 from headgate_facade.http import Headers, Scope
 from headgate_facade.openai.chat_in import ChatCall, read_chat
-from headgate_facade.openai.chat_out import ChunkWriter, write_response
+from headgate_facade.openai.chat_out import write_response
+from headgate_facade.openai.chunks_out import ChunkWriter
 from headgate_facade.openai.errors import envelope, error_headers
 
 

@@ -1,22 +1,21 @@
-"""ChatResponse and ChatEvents to OpenAI's chat completion objects and chunks. Pure.
+"""ChatResponse to OpenAI's chat completion object, and the pieces that streams share with it. Pure.
 
-Source: https://platform.openai.com/docs/api-reference/chat/object and .../chat/streaming: which members
-there are, their order, and which are null rather than absent.
+Source: https://platform.openai.com/docs/api-reference/chat/object: which members there are, their order,
+and which are null rather than absent. Beyond them, where there is something to say: `reasoning_content`,
+`reasoning_details` and `extra_content` (see proofs.py), `images` as OpenRouter has it, and
+`vendor_parts`, blocks that another vendor's API answered with.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import merge_into
-from headgate_facade.http import EVENT_STREAM
-from headgate_facade.openai.errors import envelope
+from headgate_facade.openai.proofs import extra_content, has_proof, write_details
 
 Json = dict[str, Any]
 
@@ -31,8 +30,6 @@ FINISH_REASONS = {
     chat_pb2.FINISH_REASON_PAUSE: "stop",
     chat_pb2.FINISH_REASON_OTHER: "stop",
 }
-DONE = b"data: [DONE]\n\n"
-_SILENT = "silent"  # the kind of a part that the caller's form of answer has no place for
 
 
 def write_response(
@@ -45,7 +42,8 @@ def write_response(
         "created": response.create_time.seconds,
         "model": response.model,
         "choices": [
-            _choice(choice, legacy_functions, with_reasoning) for choice in response.choices
+            _choice(choice, response.served.dialect, legacy_functions, with_reasoning)
+            for choice in response.choices
         ],
     }
     if response.HasField("usage"):
@@ -59,73 +57,119 @@ def write_response(
     return _encode(body)
 
 
-def _choice(choice: chat_pb2.Choice, legacy_functions: bool, with_reasoning: bool) -> Json:
+def _choice(
+    choice: chat_pb2.Choice, dialect: str, legacy_functions: bool, with_reasoning: bool
+) -> Json:
     message: Json = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     texts: list[str] = []
-    thinking: list[str] = []
+    thoughts: list[content_pb2.Part] = []
     calls: list[Json] = []
+    beyond: dict[str, list[Json]] = {}
+    signature = ""
     for part in choice.message.parts:
         kind = part.WhichOneof("kind")
         if kind == "text":
             texts.append(part.text)
-            message["annotations"].extend(_annotation(a) for a in part.annotations)
+            message["annotations"].extend(annotation_json(a) for a in part.annotations)
+            signature = part.thought_signature or signature
         elif kind == "reasoning":
-            thinking.append(part.reasoning.text)
+            thoughts.append(part)
         elif kind == "tool_call":
-            call = _call(part.tool_call, part.tool_call.arguments_json)
-            if part.HasField("extra_json"):
-                merge_into(call, part.extra_json)
-            calls.append(call)
+            calls.append(call_json(part))
         elif kind == "refusal":
             message["refusal"] = (message["refusal"] or "") + part.refusal
         elif kind == "audio":
             message["audio"] = _audio(part)
-    if texts or not (calls or message["refusal"] or "audio" in message):
+        elif kind == "image":
+            images = beyond.setdefault("images", [])
+            images.append(image_json(part, len(images)))
+        elif kind == "vendor_part":
+            blocks = beyond.setdefault("vendor_parts", [])
+            blocks.append(vendor_part_json(part.vendor_part, len(blocks)))
+    if texts or not (calls or message["refusal"] or "audio" in message or "images" in beyond):
         message["content"] = "".join(texts)
-    if thinking and with_reasoning:
-        message["reasoning_content"] = "".join(thinking)
+    if thoughts:
+        if with_reasoning:
+            message["reasoning_content"] = "".join(part.reasoning.text for part in thoughts)
+        if any(has_proof(part.reasoning) for part in thoughts):
+            details: list[Json] = []
+            for part in thoughts:
+                details += write_details(part, dialect, len(details))
+            beyond["reasoning_details"] = details
     if calls and legacy_functions:
         message["function_call"] = calls[0].get("function")
     elif calls:
         message["tool_calls"] = calls
+    message |= beyond
     if choice.message.HasField("extra_json"):
         merge_into(message, choice.message.extra_json)
+    if signature:
+        message.setdefault("extra_content", extra_content(signature))
     body: Json = {
         "index": choice.index,
         "message": message,
         "logprobs": None,
-        "finish_reason": _finish_reason(choice.finish_reason, legacy_functions),
+        "finish_reason": finish_reason(choice.finish_reason, legacy_functions=legacy_functions),
     }
     if choice.HasField("logprobs"):
         body["logprobs"] = {
-            "content": [_token(t) for t in choice.logprobs.content] or None,
-            "refusal": [_token(t) for t in choice.logprobs.refusal] or None,
+            "content": [token_json(t) for t in choice.logprobs.content] or None,
+            "refusal": [token_json(t) for t in choice.logprobs.refusal] or None,
         }
     if choice.HasField("extra_json"):
         merge_into(body, choice.extra_json)
     return body
 
 
-def _finish_reason(reason: chat_pb2.FinishReason.ValueType, legacy_functions: bool) -> str:
+def finish_reason(reason: chat_pb2.FinishReason.ValueType, *, legacy_functions: bool) -> str:
+    """OpenAI's word for why an answer ended."""
     if legacy_functions and reason == chat_pb2.FINISH_REASON_TOOL_CALLS:
         return "function_call"
     return FINISH_REASONS.get(reason, "stop")
 
 
-def _call(call: content_pb2.ToolCall, arguments: str) -> Json:
+def call_json(part: content_pb2.Part) -> Json:
+    """A tool call, with its arguments as far as they are known."""
+    call = part.tool_call
+    body: Json
     if call.custom:
-        custom = {"name": call.name, "input": arguments}
-        return {"id": call.id, "type": "custom", "custom": custom}
-    function = {"name": call.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}
+        custom = {"name": call.name, "input": call.arguments_json}
+        body = {"id": call.id, "type": "custom", "custom": custom}
+    else:
+        function = {"name": call.name, "arguments": call.arguments_json}
+        body = {"id": call.id, "type": "function", "function": function}
+    return with_extras(body, part)
+
+
+def with_extras(body: Json, part: content_pb2.Part) -> Json:
+    """The same body with the part's unknown members and Gemini's proof."""
+    if part.HasField("extra_json"):
+        merge_into(body, part.extra_json)
+    if part.thought_signature:
+        body.setdefault("extra_content", extra_content(part.thought_signature))
+    return body
+
+
+def image_json(part: content_pb2.Part, index: int) -> Json:
+    """A generated image; bytes as a data: URL."""
+    image = part.image
+    url = image.url
+    if image.WhichOneof("source") == "data":
+        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+    return with_extras({"type": "image_url", "image_url": {"url": url}, "index": index}, part)
+
+
+def vendor_part_json(block: content_pb2.VendorPart, index: int) -> Json:
+    """A block of another vendor's API."""
+    return {"dialect": block.dialect, "json": msgspec.Raw(block.json), "index": index}
 
 
 def _audio(part: content_pb2.Part) -> Json:
     data = base64.b64encode(part.audio.data).decode()
-    return {**_audio_facts(part), "data": data, "transcript": part.audio.transcript}
+    return {**audio_facts(part), "data": data, "transcript": part.audio.transcript}
 
 
-def _audio_facts(part: content_pb2.Part) -> Json:
+def audio_facts(part: content_pb2.Part) -> Json:
     """What is known of audio beside its bytes and words."""
     body: Json = {}
     if part.audio.HasField("id"):
@@ -137,7 +181,8 @@ def _audio_facts(part: content_pb2.Part) -> Json:
     return body
 
 
-def _annotation(annotation: content_pb2.Annotation) -> object:
+def annotation_json(annotation: content_pb2.Annotation) -> object:
+    """A citation."""
     if annotation.HasField("other_json"):
         return msgspec.Raw(annotation.other_json)
     cited = annotation.url_citation
@@ -150,7 +195,8 @@ def _annotation(annotation: content_pb2.Annotation) -> object:
     return {"type": "url_citation", "url_citation": citation}
 
 
-def _token(token: chat_pb2.TokenLogprob) -> Json:
+def token_json(token: chat_pb2.TokenLogprob) -> Json:
+    """A token's log probabilities."""
     return {
         "token": token.token,
         "logprob": token.logprob,
@@ -191,213 +237,3 @@ _USAGE_DETAILS = {
     "accepted_prediction_tokens": ("completion_tokens_details", "accepted_prediction_tokens"),
     "rejected_prediction_tokens": ("completion_tokens_details", "rejected_prediction_tokens"),
 }
-
-
-class ChunkWriter:
-    """Writes the server-sent events of one stream.
-
-    What all chunks share is encoded once; a text delta then costs one string to encode.
-    """
-
-    headers = EVENT_STREAM
-    ping = b": ping\n\n"
-
-    def __init__(self, *, include_usage: bool, legacy_functions: bool) -> None:
-        self._include_usage = include_usage
-        self._legacy = legacy_functions
-        self._members: Json = {}
-        self._head = b""
-        self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
-        self._choices: dict[int, _ChoiceState] = {}
-
-    def write(self, events: Iterable[chat_pb2.ChatEvent]) -> bytes:
-        """The bytes of these events; `[DONE]` included when the last of them is Completed."""
-        out: list[bytes] = []
-        for event in events:
-            kind = event.WhichOneof("event")
-            if kind == "part_delta":
-                self._delta(event.part_delta, out)
-            elif kind == "part_started":
-                self._part_started(event.part_started, out)
-            elif kind == "choice_finished":
-                self._choice_finished(event.choice_finished, out)
-            elif kind == "part_finished":
-                self._part_finished(event.part_finished, out)
-            elif kind == "started":
-                self._started(event.started)
-            elif kind == "completed":
-                self._completed(event.completed, out)
-        return b"".join(out)
-
-    def error(self, error: GatewayError) -> bytes:
-        """The error as the stream's last event; no `[DONE]` follows."""
-        return b"data: " + envelope(error) + b"\n\n"
-
-    def _started(self, started: chat_pb2.Started) -> None:
-        self._members = {
-            "id": started.id,
-            "object": "chat.completion.chunk",
-            "created": started.create_time.seconds,
-            "model": started.model,
-        }
-        self._set_head(started)
-
-    def _set_head(self, source: chat_pb2.Started | chat_pb2.Completed) -> bool:
-        """Encodes what all chunks share; whether the source tells something new."""
-        before = self._head
-        if source.HasField("service_tier"):
-            self._members["service_tier"] = source.service_tier
-        if source.HasField("system_fingerprint"):
-            self._members["system_fingerprint"] = source.system_fingerprint
-        self._head = b"data: " + _encode(self._members)[:-1] + b',"choices":['
-        return self._head != before
-
-    def _choice(self, index: int) -> _ChoiceState:
-        state = self._choices.get(index)
-        if state is None:
-            state = self._choices[index] = _ChoiceState(index)
-        return state
-
-    def _put(self, state: _ChoiceState, delta: Json, out: list[bytes]) -> None:
-        out += (self._head, state.open, _encode(delta), state.close, self._tail)
-
-    def _role(self, state: _ChoiceState, calls: bool, out: list[bytes]) -> None:
-        if state.has_role:
-            return
-        state.has_role = True
-        content = None if calls else ""
-        self._put(state, {"role": "assistant", "content": content, "refusal": None}, out)
-
-    def _part_started(self, started: chat_pb2.PartStarted, out: list[bytes]) -> None:
-        state = self._choice(started.choice)
-        part = started.initial
-        kind: str = part.WhichOneof("kind") or ""
-        if kind == "tool_call" and self._legacy and state.calls:
-            kind = _SILENT  # `function_call` holds one call, as in the unary answer
-        state.kinds[started.part] = kind
-        self._role(state, kind == "tool_call", out)
-        if kind == "tool_call":
-            index = state.calls[started.part] = len(state.calls)
-            call = _call(part.tool_call, part.tool_call.arguments_json)
-            if part.HasField("extra_json"):
-                merge_into(call, part.extra_json)
-            if self._legacy:
-                self._put(state, {"function_call": call.get("function")}, out)
-            else:
-                self._put(state, {"tool_calls": [{"index": index, **call}]}, out)
-            state.custom[started.part] = part.tool_call.custom
-        elif kind == "audio":
-            known = _audio_facts(part)
-            if known:
-                self._put(state, {"audio": known}, out)
-        elif kind == "text" and part.text:
-            self._put(state, {"content": part.text}, out)
-
-    def _delta(self, delta: chat_pb2.PartDelta, out: list[bytes]) -> None:
-        state = self._choice(delta.choice)
-        kind = state.kinds.get(delta.part, "text")
-        text = delta.text
-        if kind == "text" and text and not delta.logprobs and not delta.annotations:
-            out += (
-                self._head, state.open, b'{"content":', _encode(delta.text), b"}", state.close,
-                self._tail,
-            )  # fmt: skip
-            return
-        if kind == _SILENT:
-            return
-        body: Json = {}
-        if kind == "text":
-            body["content"] = delta.text
-            if delta.annotations:
-                body["annotations"] = [_annotation(a) for a in delta.annotations]
-        elif kind == "reasoning":
-            body["reasoning_content"] = delta.text
-        elif kind == "refusal":
-            body["refusal"] = delta.text
-        elif kind == "tool_call":
-            body = self._call_delta(state, delta)
-        elif kind == "audio":
-            audio: Json = {}
-            if delta.data:
-                audio["data"] = base64.b64encode(delta.data).decode()
-            if delta.text:
-                audio["transcript"] = delta.text
-            body["audio"] = audio
-        if not delta.logprobs:
-            self._put(state, body, out)
-            return
-        tokens = [_token(token) for token in delta.logprobs]
-        refused = kind == "refusal"
-        logprobs = {"content": None if refused else tokens, "refusal": tokens if refused else None}
-        choice = {
-            "index": delta.choice, "delta": body, "logprobs": logprobs, "finish_reason": None
-        }  # fmt: skip
-        out += (self._head, _encode(choice), self._tail)
-
-    def _call_delta(self, state: _ChoiceState, delta: chat_pb2.PartDelta) -> Json:
-        if self._legacy:
-            return {"function_call": {"arguments": delta.text}}
-        inner = (
-            {"custom": {"input": delta.text}}
-            if state.custom.get(delta.part)
-            else {"function": {"arguments": delta.text}}
-        )
-        return {"tool_calls": [{"index": state.calls[delta.part], **inner}]}
-
-    def _part_finished(self, finished: chat_pb2.PartFinished, out: list[bytes]) -> None:
-        state = self._choice(finished.choice)
-        kind = state.kinds.get(finished.part)
-        rest = finished.rest
-        if kind == "tool_call" and rest.HasField("extra_json") and not self._legacy:
-            call: Json = {"index": state.calls[finished.part]}
-            merge_into(call, rest.extra_json)
-            self._put(state, {"tool_calls": [call]}, out)
-        elif kind == "audio" and (known := _audio_facts(rest)):
-            self._put(state, {"audio": known}, out)
-
-    def _choice_finished(self, finished: chat_pb2.ChoiceFinished, out: list[bytes]) -> None:
-        state = self._choice(finished.choice)
-        self._role(state, False, out)
-        delta: Json = {}
-        if finished.HasField("message_extra_json"):
-            merge_into(delta, finished.message_extra_json)
-        choice: Json = {
-            "index": finished.choice,
-            "delta": delta,
-            "logprobs": None,
-            "finish_reason": _finish_reason(finished.finish_reason, self._legacy),
-        }
-        if finished.HasField("extra_json"):
-            merge_into(choice, finished.extra_json)
-        out += (self._head, _encode(choice), self._tail)
-
-    def _completed(self, completed: chat_pb2.Completed, out: list[bytes]) -> None:
-        changed = self._set_head(completed)
-        extra: Json = {}
-        if completed.HasField("extra_json"):
-            merge_into(extra, completed.extra_json)
-        if self._include_usage:
-            usage = usage_json(completed.usage) if completed.HasField("usage") else None
-            last = {"usage": usage, **extra}
-            out += (self._head, b"],", _encode(last)[1:], b"\n\n")
-        elif extra or changed:
-            # What was known only now. Not in a chunk without choices: only who asked for usage
-            # expects one of those.
-            idle = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]'
-            rest = b"," + _encode(extra)[1:] if extra else b"}"
-            out += (self._head, idle, rest, b"\n\n")
-        out.append(DONE)
-
-
-class _ChoiceState:
-    """What has been said of one choice."""
-
-    __slots__ = ("calls", "close", "custom", "has_role", "kinds", "open")
-
-    def __init__(self, index: int) -> None:
-        self.has_role = False
-        self.kinds: dict[int, str] = {}
-        self.calls: dict[int, int] = {}  # part -> index among the tool calls
-        self.custom: dict[int, bool] = {}
-        self.open = b'{"index":%d,"delta":' % index
-        self.close = b',"logprobs":null,"finish_reason":null}'

@@ -1,7 +1,11 @@
-"""GET /v1/models, /v1/models/{id} and /v1/model-catalog/{id}."""
+"""GET /v1/models, /v1/models/{id} and /v1/model-catalog/{id}.
+
+Other vendors have the first two paths as well: who speaks their dialect is answered by their doors.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -12,9 +16,8 @@ from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError
 from headgate.v1 import model_service_pb2
 from headgate_facade.http import call_context
+from headgate_facade.listing import ModelsDoor, every_model
 from headgate_facade.openai.errors import envelope, error_headers
-
-_PAGE_SIZE = 1000
 
 
 class ModelObject(BaseModel):
@@ -56,27 +59,25 @@ class CatalogEntry(BaseModel):
     price: dict[str, float] | None
 
 
-def models_router(core: ChatCore) -> APIRouter:
-    """The three routes."""
+def models_router(core: ChatCore, others: Sequence[ModelsDoor] = ()) -> APIRouter:
+    """The three routes.
+
+    Args:
+        core: knows the models.
+        others: doors of other vendors at the same paths; the first that is meant answers.
+    """
     router = APIRouter(tags=["models"])
 
     @router.head("/v1/models", include_in_schema=False)
     @router.get("/v1/models/", include_in_schema=False)
     @router.get("/v1/models", response_model=ModelList, summary="List models")
     async def list_models(request: Request) -> Response:
+        for other in others:
+            if other.is_meant(request):
+                return await other.list_models(request)
         context = call_context(request.scope)
-        found: list[dict[str, Any]] = []
-        token = ""
         try:
-            while True:
-                page = await core.list_models(
-                    model_service_pb2.ListModelsRequest(page_size=_PAGE_SIZE, page_token=token),
-                    context,
-                )
-                found.extend(_model_object(model) for model in page.models)
-                token = page.next_page_token
-                if not token:
-                    break
+            found = [_model_object(model) for model in await every_model(core, context)]
         except GatewayError as error:
             return _failed(error, context)
         return JSONResponse({"object": "list", "data": found}, headers=_headers(context))
@@ -84,6 +85,9 @@ def models_router(core: ChatCore) -> APIRouter:
     @router.head("/v1/models/{model:path}", include_in_schema=False)
     @router.get("/v1/models/{model:path}", response_model=ModelObject, summary="Get a model")
     async def get_model(model: str, request: Request) -> Response:
+        for other in others:
+            if other.is_meant(request):
+                return await other.get_model(model, request)
         context = call_context(request.scope)
         try:
             found = await core.get_model(model_service_pb2.GetModelRequest(id=model), context)

@@ -1,4 +1,4 @@
-"""JSON Schemas of the chat completion objects that chat_out.py writes, for the OpenAPI document.
+"""JSON Schemas of the objects that chat_out.py and chunks_out.py write, for the OpenAPI document.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object and .../chat/streaming. Nothing here
 runs for a request; a test holds the writers to it.
@@ -45,6 +45,12 @@ _DELTA: Schema = {
     "refusal": _NULLABLE_TEXT,
     "reasoning_content": _TEXT | {"description": "The model's thinking, where it shows it."},
     "annotations": _list(_ref("Annotation")),
+    "reasoning_details": _list(_ref("ReasoningDetail"))
+    | {"description": "Thinking with the proofs of its maker, to be sent back unchanged."},
+    "images": _list(_ref("GeneratedImage")),
+    "vendor_parts": _list(_ref("VendorPart"))
+    | {"description": "Blocks that only another vendor's API has, to be sent back unchanged."},
+    "extra_content": _ref("ExtraContent"),
 }
 _LOGPROBS = _or_null(_ref("Logprobs"))
 _ENVELOPE: Schema = {
@@ -87,6 +93,39 @@ SCHEMAS: dict[str, Schema] = {
         type={"enum": ["function", "custom"]},
         function=_ref("AnswerFunction"),
         custom=_object("A custom tool's call.", "name input", name=_TEXT, input=_TEXT),
+        extra_content=_ref("ExtraContent"),
+    ),
+    "ReasoningDetail": _object(
+        "A piece of thinking, as OpenRouter shows it; `format` says whose proof it holds.",
+        "type index",
+        type=_TEXT
+        | {"description": "`reasoning.text`, `reasoning.summary` or `reasoning.encrypted`."},
+        text=_TEXT,
+        summary=_TEXT,
+        data=_TEXT,
+        signature=_TEXT,
+        id=_TEXT,
+        format=_TEXT,
+        index=_COUNT,
+    ),
+    "GeneratedImage": _object(
+        "A generated image, as OpenRouter shows it: a data: URL, or another.",
+        "type image_url",
+        type={"const": "image_url"},
+        image_url=_object("Where it is.", "url", url=_TEXT),
+        index=_COUNT,
+    ),
+    "VendorPart": _object(
+        "A block of a vendor's own.",
+        "dialect json",
+        dialect=_TEXT | {"description": "The API that it belongs to, such as `anthropic`."},
+        json={"type": "object"},
+        index=_COUNT,
+    ),
+    "ExtraContent": _object(
+        "Gemini's proof of the thoughts behind a call or a text, to be sent back unchanged.",
+        "",
+        google=_object("Google's.", "", thought_signature=_TEXT),
     ),
     "AnswerFunction": _object(
         "A function and its arguments, JSON as a string.",

@@ -71,11 +71,12 @@ class AudioPart(Wire, tag_field="type", tag="input_audio"):
 
 
 class FileRef(Wire):
-    """A document: base64 or data URL, or the id of an uploaded file."""
+    """A document: base64, a URL, or the id of an uploaded file."""
 
     file_data: str | None = None
     file_id: str | None = None
     filename: str | None = None
+    extra: Extra = extra_slot()
 
 
 class FilePart(Wire, tag_field="type", tag="file"):
@@ -172,6 +173,10 @@ class AssistantMessage(Wire, tag_field="role", tag="assistant"):
     function_call: FunctionCall | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    # What answers of this gateway carry beyond OpenAI's members: see carried.py.
+    reasoning_details: list[msgspec.Raw] | None = None
+    images: list[msgspec.Raw] | None = None
+    vendor_parts: list[msgspec.Raw] | None = None
     annotations: list[msgspec.Raw] | None = None
     parsed: msgspec.Raw = _maybe()  # as parsed_arguments above; `content` says it all
     extra: Extra = extra_slot()
@@ -271,6 +276,17 @@ class JsonSchemaFormat(Wire, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema
 
 
+class ReasoningOptions(Wire):
+    """How much to think, as OpenRouter spells it for all models."""
+
+    effort: str | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=_INT64_MAX)] | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+    summary: str | None = None
+    extra: Extra = extra_slot()
+
+
 class AudioOptions(Wire):
     """Voice (a name, or an object with an id) and format of spoken answers."""
 
@@ -335,6 +351,7 @@ class ChatBody(Wire):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     reasoning_effort: str | None = None
+    reasoning: ReasoningOptions | None = None
     enable_thinking: bool | None = None
     llmgw_thinking: bool | None = None
     thinking: msgspec.Raw = _maybe()

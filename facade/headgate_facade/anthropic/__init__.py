@@ -1,0 +1,1 @@
+"""Anthropic's front door: POST /v1/messages and what belongs to it."""

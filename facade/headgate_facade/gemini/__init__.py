@@ -1,0 +1,1 @@
+"""Gemini's front door: generateContent, streamGenerateContent, countTokens and the models."""

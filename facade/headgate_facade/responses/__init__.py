@@ -1,0 +1,1 @@
+"""OpenAI's Responses dialect: its shapes, the way in, the way out."""
