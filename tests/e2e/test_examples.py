@@ -120,7 +120,7 @@ def at(gateway: Addresses, program: str) -> str:
 
 def test_python_programs_in_the_readme(gateway: Addresses) -> None:
     programs = readme("python")
-    assert len(programs) == 2
+    assert len(programs) == 3
     for program in programs:
         assert "Paris" in run([sys.executable, "-c", at(gateway, program)], gateway)
 

@@ -11,7 +11,12 @@ from headgate.fold import fold
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server.providers import LOCAL
 from headgate_server.providers.base import Endpoint, Target
-from headgate_server.providers.local import DEFAULT_MAX_TOKENS, DEFAULT_SYSTEM, LocalDialect
+from headgate_server.providers.local import (
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_SYSTEM,
+    DEFAULT_TEXT_MAX_TOKENS,
+    LocalDialect,
+)
 from headgate_server.providers.openai import OpenAIDialect
 from headgate_server.providers.vendors import family_of
 
@@ -176,4 +181,30 @@ def test_the_server_s_own_matters_stay_inside() -> None:
     answer = streamed(
         asked(), progress, chunk(content="a"), chunk(finish="stop") | {"timings": {"n": 1}}
     )
+    assert not answer.HasField("extra_json")
+
+
+def test_a_bare_text_stays_bare() -> None:
+    request = chat_pb2.ChatRequest(model="m")
+    request.text_completion.prompt_json = '"Once"'
+    request.text_completion.echo = True
+    call = dialect().encode(request, TARGET, ENDPOINT, stream=True)
+    body = json.loads(call.body)
+    assert call.url.endswith("/v1/completions")
+    assert (body["prompt"], body["max_tokens"]) == ("Once", DEFAULT_TEXT_MAX_TOKENS)
+    assert "messages" not in body and "echo" not in body
+    assert [warning.field for warning in call.warnings] == ["echo"]
+
+    def piece(text: str, logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
+        choice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": finish}
+        return {"id": "c", "created": 1, "model": "m", "choices": [choice], "timings": {"n": 1}}
+
+    answer = streamed(
+        request,
+        piece(" upon", {"content": [1]}),
+        piece("", {"content": [2]}),
+        piece("", None, "stop"),
+    )
+    assert [part.text for part in answer.choices[0].message.parts] == [" upon"]
+    assert json.loads(answer.choices[0].extra_json) == {"logprobs": {"content": [1, 2]}}
     assert not answer.HasField("extra_json")

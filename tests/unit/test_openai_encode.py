@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server.providers.base import Endpoint, Target, UnsupportedPolicy
+from headgate_server.providers.openai import OpenAIDialect
 from headgate_server.providers.openai.encode import FIELDS, PLAIN_FIELDS, encode_request
 from headgate_server.providers.vendors import Vendor, family_of, vendors
 
@@ -45,7 +46,8 @@ def request(*parts: content_pb2.Part, **fields: Any) -> chat_pb2.ChatRequest:
 
 def test_every_field_of_the_request_has_a_home() -> None:
     fields = {field.name for field in chat_pb2.ChatRequest.DESCRIPTOR.fields}
-    assert fields == PLAIN_FIELDS | FIELDS.keys()
+    # A bare text has an API of its own.
+    assert fields - {"text_completion"} == PLAIN_FIELDS | FIELDS.keys()
     assert not PLAIN_FIELDS & FIELDS.keys()
 
 
@@ -57,9 +59,11 @@ WITHOUT_A_WORD = {
     "Media.transcript": "answers only",
     "Media.expire_time": "answers only",
     "Media.detail": "images only, tested below",
-    "Reasoning.signature": "proofs of other dialects",
-    "Reasoning.encrypted": "proofs of other dialects",
-    "Reasoning.id": "ids of other dialects",
+    "Reasoning.signature": "OpenRouter's details only, tested below",
+    "Reasoning.encrypted": "OpenRouter's details only, tested below",
+    "Reasoning.id": "OpenRouter's details only, tested below",
+    "Reasoning.dialect": "OpenRouter's details only, tested below",
+    "Part.thought_signature": "the assistant's texts and calls only, tested below",
     "Part.annotations": "answers only",
 }
 MARK = "mark_of_the_field"
@@ -337,3 +341,198 @@ def test_a_vendors_query_parameters() -> None:
     assert call.url == "https://api.example/v1/chat/completions?a=1+2"
     assert call.headers == {"authorization": "Bearer k"}
     assert "Bearer" not in repr(call)
+
+
+# What belongs to some dialects, or to some vendors of this one.
+
+
+def spoken(*parts: content_pb2.Part, **fields: Any) -> chat_pb2.ChatRequest:
+    """A request with these parts in the assistant's mouth."""
+    found = request(**fields)
+    found.messages.add(role=content_pb2.ROLE_ASSISTANT).parts.extend(parts)
+    return found
+
+
+def thought(text: str = "", **fields: str) -> content_pb2.Part:
+    return content_pb2.Part(reasoning=content_pb2.Reasoning(text=text, **fields))
+
+
+def call_of(name: str = "f", **fields: Any) -> content_pb2.Part:
+    return content_pb2.Part(tool_call=content_pb2.ToolCall(id="c", name=name), **fields)
+
+
+@pytest.mark.parametrize("dialect", [None, "openai"])
+def test_extras_of_our_own_dialect(dialect: str | None) -> None:
+    found = request(
+        content_pb2.Part(text="Hi", extra_json='{"a":1}'),
+        extra_dialect=dialect,
+        extra_body_json='{"b":2}',
+        tools=[chat_pb2.Tool(provider_tool_json='{"type":"web_search"}')],
+        tool_choice=chat_pb2.ToolChoice(provider_choice_json='{"type":"web_search"}'),
+    )
+    sent = body(found)
+    assert sent["messages"][0]["content"] == [{"type": "text", "text": "Hi", "a": 1}]
+    assert (sent["b"], sent["tools"]) == (2, [{"type": "web_search"}])
+    assert sent["tool_choice"] == {"type": "web_search"}
+
+
+def test_extras_of_another_dialect_are_told_by_their_paths() -> None:
+    result = content_pb2.Message(role=content_pb2.ROLE_TOOL, extra_json='{"d":1}')
+    result.parts.add(extra_json='{"e":1}').tool_result.tool_call_id = "c"
+    result.parts[0].tool_result.parts.add(text="x", extra_json='{"f":1}')
+    found = spoken(call_of(extra_json='{"a":1}'), extra_dialect="anthropic")
+    found.messages[0].parts[0].extra_json = '{"g":1}'
+    found.messages[1].extra_json = '{"b":1}'
+    found.messages.append(result)
+    found.tools.add(function=chat_pb2.FunctionTool(name="f"), extra_json='{"h":1}')
+    found.extra_body_json = '{"i":1}'
+    call = encode_request(found, target(), ENDPOINT, stream=False)
+    assert sorted(warning.field for warning in call.warnings) == sorted(
+        [
+            "messages[0].parts[0].g",
+            "messages[1].b",
+            "messages[1].parts[0].a",
+            "messages[2].d",
+            "messages[2].parts[0].e",
+            "messages[2].parts[0].tool_result.parts[0].f",
+            "tools[0].h",
+            "i",
+        ]
+    )
+    assert all("anthropic" in warning.message for warning in call.warnings)
+    assert not any(f'"{name}":1' in call.body.decode() for name in "abcdefghi")
+    with pytest.raises(InvalidRequest):
+        body(found, target(policy="strict"))
+
+
+def test_a_foreign_tool_is_refused_and_a_foreign_choice_left_out() -> None:
+    found = request(extra_dialect="anthropic", tools=[chat_pb2.Tool(provider_tool_json="{}")])
+    with pytest.raises(InvalidRequest) as caught:
+        body(found)
+    assert [violation.field for violation in caught.value.violations] == ["tools[0]"]
+    found = request(extra_dialect="gemini")
+    found.tool_choice.provider_choice_json = "{}"
+    call = encode_request(found, target(), ENDPOINT, stream=False)
+    assert [warning.field for warning in call.warnings] == ["tool_choice.provider_choice_json"]
+    with pytest.raises(InvalidRequest):
+        body(found, target(policy="strict"))
+
+
+@pytest.mark.parametrize("role", [content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT])
+def test_vendors_parts(role: content_pb2.Role.ValueType) -> None:
+    text = '{"type":"video_url","video_url":{"url":"https://a.example/v.mp4","fps":2.50}}'
+    found = request(
+        content_pb2.Part(text="Look"),
+        content_pb2.Part(vendor_part=content_pb2.VendorPart(dialect="openai", json=text)),
+    )
+    found.messages[0].role = role
+    assert text in encode_request(found, target(), ENDPOINT, stream=False).body.decode()
+    found.messages[0].parts[1].vendor_part.dialect = "anthropic"
+    with pytest.raises(InvalidRequest, match="anthropic") as caught:
+        body(found)
+    assert caught.value.violations[0].field == "messages[0].parts[1]"
+
+
+def test_geminis_proofs_go_where_they_are_known() -> None:
+    found = spoken(
+        content_pb2.Part(text="So", thought_signature="QQ=="), call_of(thought_signature="Qg==")
+    )
+    said = body(found, target(Vendor(name="Google", thought_signatures=True)))["messages"][1]
+    assert said["extra_content"] == {"google": {"thought_signature": "QQ=="}}
+    signed = said["tool_calls"][0]["extra_content"]
+    assert signed == {"google": {"thought_signature": "Qg=="}}
+    assert "extra_content" not in json.dumps(body(found, target("openai", "gpt-4.1")))
+
+
+def test_openrouters_details() -> None:
+    found = spoken(thought("a", signature="s", id="i", dialect="anthropic"), thought("b"))
+    said = body(found, target("openrouter"))["messages"][1]
+    assert said["reasoning"] == "ab"
+    assert said["reasoning_details"] == [
+        {
+            "type": "reasoning.text", "text": "a", "signature": "s", "id": "i",
+            "format": "anthropic-claude-v1", "index": 0,
+        }
+    ]  # fmt: skip
+    assert "reasoning_details" not in body(found)["messages"][1]
+
+
+@pytest.mark.parametrize("dialect", ["bedrock", "cohere"])
+def test_proofs_that_openrouter_cannot_pass_on(dialect: str) -> None:
+    found = spoken(thought("a", signature="s", dialect=dialect))
+    said = body(found, target("openrouter"))["messages"][1]
+    assert (said["reasoning"], said.get("reasoning_details")) == ("a", None)
+
+
+def test_the_assistants_images_where_they_may_stand() -> None:
+    image = content_pb2.Part(image=content_pb2.Media(data=b"x", media_type="image/png"))
+    said = body(spoken(image), target("openrouter"))["messages"][1]
+    assert said["images"] == [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}
+    ]
+    assert said["content"] is None
+
+
+@pytest.mark.parametrize("content", [None, "4", ["a", "b"]])
+def test_thinking_between_tags(content: Any) -> None:
+    texts = [
+        content_pb2.Part(text=t) for t in ([content] if isinstance(content, str) else content or [])
+    ]
+    said = body(spoken(thought("x"), *texts), target("minimax", "minimax-m3"))["messages"][1]
+    opened = "<think>\nx\n</think>\n\n"
+    if isinstance(content, list):
+        assert [part["text"] for part in said["content"]] == [opened, "a", "b"]
+    else:
+        assert said["content"] == opened + (content or "")
+
+
+# Bare texts.
+
+
+def bare(**fields: Any) -> chat_pb2.ChatRequest:
+    found = chat_pb2.ChatRequest(model="public", **fields)
+    found.text_completion.prompt_json = '["a", "b"]'
+    return found
+
+
+def completed(
+    found: chat_pb2.ChatRequest, to: Target | None = None, *, stream: bool = False
+) -> Any:
+    call = OpenAIDialect(1 << 20).encode(found, to or target("vllm"), ENDPOINT, stream=stream)
+    return json.loads(call.body), call
+
+
+def test_a_bare_text() -> None:
+    sent, call = completed(bare(max_completion_tokens=7, stop=["x"], top_k=3))
+    assert call.url == "https://api.example/v1/completions"
+    assert sent == {"model": "m", "prompt": ["a", "b"], "max_tokens": 7, "stop": ["x"], "top_k": 3}
+    sent, _ = completed(bare(), stream=True)
+    assert sent.pop("stream_options") == {"include_usage": True}
+    assert sent == {"model": "m", "prompt": ["a", "b"], "stream": True}
+
+
+@pytest.mark.parametrize("kind", sorted(vendors()))
+def test_who_takes_bare_texts(kind: str) -> None:
+    facts = vendors()[kind]
+    if facts.dialect != "openai":
+        return
+    if facts.completions:
+        _, call = completed(bare(), target(kind))
+        assert call.url.split("?")[0].endswith("/completions")
+        return
+    with pytest.raises(InvalidRequest, match="send messages") as caught:
+        completed(bare(), target(kind))
+    assert [violation.field for violation in caught.value.violations] == ["text_completion"]
+
+
+def test_the_gateway_decides_about_model_and_stream_of_bare_texts() -> None:
+    smuggled = '{"model":"other","stream":true,"stream_options":{},"prompt":"other","x":1}'
+    sent, _ = completed(bare(extra_body_json=smuggled))
+    assert sent == {"model": "m", "prompt": ["a", "b"], "x": 1}
+    sent, _ = completed(bare(provider_options_json={"vllm": '{"model":"other","min_p":0.1}'}))
+    assert sent == {"model": "m", "prompt": ["a", "b"], "min_p": 0.1}
+
+
+def test_extras_of_another_dialect_and_bare_texts() -> None:
+    _, call = completed(bare(extra_body_json='{"x":1}', extra_dialect="gemini"))
+    assert [warning.field for warning in call.warnings] == ["x"]

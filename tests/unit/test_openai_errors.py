@@ -79,6 +79,15 @@ def test_statuses(status: int, kind: type[GatewayError]) -> None:
         (400, b'{"message":"m"}', InvalidRequest),
         (400, b'{"error":"m"}', InvalidRequest),
         (500, b"\xff", UpstreamUnavailable),
+        (404, b'{"error":{"code":"DeploymentNotFound"}}', ModelNotFound),
+        (404, b'{"error":{"code":"404","message":"Resource not found"}}', UpstreamProtocol),
+        (400, b'{"error":{"message":"API version not supported"}}', UpstreamProtocol),
+        (400, b'{"error":{"innererror":{"code":"ResponsibleAIPolicyViolation"}}}', ContentFiltered),
+        (429, b'{"error":{"code":"NoCapacity"}}', Overloaded),
+        (429, b'{"error":{"type":"engine_overloaded_error"}}', Overloaded),
+        (403, b'{"error":{"code":403,"metadata":{"flagged_input":"x"}}}', ContentFiltered),
+        (403, b'{"error":{"code":403,"metadata":{}}}', UpstreamRejectedUs),
+        (400, b'{"error":{"message":"m","metadata":1,"innererror":[]}}', InvalidRequest),
     ],
 )
 def test_bodies(status: int, body: bytes, kind: type[GatewayError]) -> None:
@@ -102,6 +111,10 @@ def test_a_key_in_the_upstreams_words_goes_no_further() -> None:
         (b'{"error":"m"}', UpstreamUnavailable),
         (b'[{"error":{"message":"m","code":400}}]', InvalidRequest),
         (b'{"object":"error","message":"m","code":404}', ModelNotFound),
+        (b'{"error":{"message":"m","code":"content_filter"}}', ContentFiltered),
+        (b'{"error":{"message":"m","code":"content_filter","status":400}}', ContentFiltered),
+        (b'{"error":{"message":"m","code":"x","status":429}}', RateLimited),
+        (b'{"error":{"message":"m","code":"context_length_exceeded"}}', ContextTooLong),
     ],
 )
 def test_errors_with_status_200(body: bytes, kind: type[GatewayError]) -> None:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.errors import GatewayError, UpstreamProtocol, UpstreamUnavailable
+from headgate.errors import GatewayError, Overloaded, UpstreamProtocol, UpstreamUnavailable
 from headgate.fold import fold
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server.providers.openai.answer import decode_answer
+from headgate_server.providers.openai.completions import completion_decoder, decode_completion
 from headgate_server.providers.openai.errors import decode_error, error_in_body
 from headgate_server.providers.openai.stream import OpenAIStreamDecoder
+from headgate_server.providers.think_tags import ThinkTags
 from headgate_server.providers.vendors import Vendor, vendors
 
 Json = dict[str, Any]
@@ -440,6 +442,175 @@ def test_an_error_before_anything_leaves_no_events() -> None:
         decoder.feed(b'data: {"error":{"message":"boom"}}\n\n')
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("insufficient_system_resource", Overloaded),
+        ("network_error", UpstreamUnavailable),
+        ("abort", UpstreamUnavailable),
+        ("error", UpstreamUnavailable),
+    ],
+)
+def test_a_broken_answer_is_an_error(reason: str, kind: type[GatewayError]) -> None:
+    decoder = OpenAIStreamDecoder(1 << 20, ACME)
+    begun = decoder.feed(f"data: {json.dumps(HI)}\n\n".encode())
+    assert begun[0].HasField("started")
+    with pytest.raises(kind, match=reason) as caught:
+        decoder.feed(f"data: {json.dumps(chunk(finish=reason))}\n\n".encode())
+    assert type(caught.value) is kind
+    assert caught.value.metadata == {"upstream_code": reason}
+    whole = {"choices": [{"message": {"content": "Hi"}, "finish_reason": reason}]}
+    with pytest.raises(kind, match=reason):
+        decode_answer(json.dumps(whole).encode())
+
+
+def test_the_upstreams_own_error_in_a_broken_choice() -> None:
+    told = {"finish_reason": "error", "error": {"code": 429, "message": "slow"}, "delta": {}}
+    with pytest.raises(GatewayError, match="slow") as caught:
+        decode(HI, chunk(choices=[told]))
+    assert caught.value.http_status == 429
+
+
+def test_a_first_chunk_without_an_id_is_not_the_head() -> None:
+    filters = {"id": "", "model": "", "created": 0, "choices": [], "prompt_filter_results": [1]}
+    found = answer(filters, HI, STOP)
+    assert (found.id, found.model, found.create_time.seconds) == ("c", "m", 1)
+    assert json.loads(found.extra_json) == {"prompt_filter_results": [1]}
+
+
+def test_null_events_say_nothing() -> None:
+    assert text("null", HI, "null", STOP) == "Hi"
+
+
+# Signatures, images, thinking between tags.
+
+
+def signed(signature: str) -> Json:
+    return {"extra_content": {"google": {"thought_signature": signature}}}
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        ([{"content": "a", **signed("x")}], [("a", "x")]),
+        ([{"content": "a"}, signed("x")], [("a", "x")]),
+        ([signed("x")], [("", "x")]),
+        ([signed("x"), {"content": "a"}], [("a", "x")]),
+        ([{"content": "a"}, {"content": "b", **signed("x")}, signed("y")], [("ab", "y")]),
+        ([{"content": "a", **signed("x")}, {"reasoning": "r"}], [("a", "x"), ("", "")]),
+        ([{"content": "a", **signed("x")}, call("{}", index=0, id="c", name="f")],
+         [("a", "x"), ("", "")]),
+        ([call("{}", index=0, id="c", name="f"), signed("x")], [("", ""), ("", "x")]),
+    ],
+)  # fmt: skip
+def test_a_texts_signature(deltas: list[Json], expected: list[tuple[str, str]]) -> None:
+    found = parts(*[chunk(delta) for delta in deltas], STOP)
+    assert [(part.text, part.thought_signature) for part in found] == expected
+    assert not answer(*[chunk(delta) for delta in deltas], STOP).choices[0].message.extra_json
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"google": None}, {"google": {}}, {"google": 1}, {"google": {"thought_signature": 1}}, 1],
+)
+def test_extra_content_that_is_no_signature_stays(extra: Any) -> None:
+    found = answer(chunk({"content": "a", "extra_content": extra}), STOP).choices[0].message
+    assert not found.parts[0].thought_signature
+    assert json.loads(found.extra_json) == {"extra_content": extra}
+
+
+@pytest.mark.parametrize(
+    ("url", "data", "kind"),
+    [
+        ("data:image/png;base64,AAEC", b"\x00\x01\x02", "image/png"),
+        ("https://a.example/b.png", b"", ""),
+        ("data:image/png;base64,%%", b"", ""),
+        ("data:image/svg+xml,<svg/>", b"", ""),
+    ],
+)
+def test_generated_images(url: str, data: bytes, kind: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    (part,) = parts(chunk({"images": [image]}), STOP)
+    assert (part.image.data, part.image.media_type) == (data, kind)
+    assert part.image.url == ("" if data else url)
+
+
+@pytest.mark.parametrize("image", [1, {}, {"image_url": "x"}, {"image_url": {"url": 1}}])
+def test_images_that_are_none(image: Any) -> None:
+    with pytest.raises(UpstreamProtocol, match="image"):
+        decode(chunk({"images": [image]}), STOP)
+
+
+def test_pieces_of_reasoning_details_are_joined() -> None:
+    def detail(**members: Any) -> Json:
+        return chunk({"reasoning_details": [members]})
+
+    kind = "reasoning.text"
+    found = answer(
+        detail(type=kind, text="a", index=0, signature=None),
+        detail(type=kind, text="b", index=0),
+        detail(type=kind, signature="s", index=0),
+        detail(type=kind, text="c", index=0),
+        detail(type="reasoning.encrypted", data="d", index=1),
+        detail(type="reasoning.encrypted", data="e", index=1),
+        detail(type="reasoning.summary", summary="f", index=2),
+        detail(type="reasoning.summary", summary="g", index=3),
+        chunk({"reasoning_details": [5, {"type": 5}]}),
+        HI,
+        STOP,
+    )
+    assert json.loads(found.choices[0].message.extra_json)["reasoning_details"] == [
+        {"type": kind, "text": "ab", "index": 0, "signature": "s"},
+        {"type": kind, "text": "c", "index": 0},
+        {"type": "reasoning.encrypted", "data": "d", "index": 1},
+        {"type": "reasoning.encrypted", "data": "e", "index": 1},
+        {"type": "reasoning.summary", "summary": "f", "index": 2},
+        {"type": "reasoning.summary", "summary": "g", "index": 3},
+        5,
+        {"type": 5},
+    ]
+
+
+def tagged(*chunks: Json, prefilled: bool = False) -> list[content_pb2.Part]:
+    decoder = OpenAIStreamDecoder(1 << 20, ACME, ThinkTags("<think>", "</think>", prefilled))
+    events = [
+        event
+        for item in chunks
+        for event in decoder.feed(b"data: " + json.dumps(item).encode() + b"\n\n")
+    ]
+    return list(fold(events + decoder.finish()).choices[0].message.parts)
+
+
+def test_each_choice_has_tags_of_its_own() -> None:
+    def at(index: int, content: str, finish: str | None = None) -> Json:
+        return {"index": index, "delta": {"content": content}, "finish_reason": finish}
+
+    decoder = OpenAIStreamDecoder(1 << 20, ACME, ThinkTags("<think>", "</think>"))
+    events = []
+    for choices in (
+        [at(0, "<thi"), at(1, "<th")],
+        [at(0, "nk>a</think>b", "stop"), at(1, "en", "stop")],
+    ):
+        body = json.dumps(chunk(choices=choices)).encode()
+        events += decoder.feed(b"data: " + body + b"\n\n")
+    found = fold(events + decoder.finish())
+    assert [[p.reasoning.text + p.text for p in c.message.parts] for c in found.choices] == [
+        ["a", "b"],
+        ["<then"],
+    ]
+
+
+def test_thinking_in_a_member_of_its_own_switches_the_tags_off() -> None:
+    found = tagged(chunk({"reasoning": "r"}), chunk({"content": "a"}), STOP, prefilled=True)
+    assert [part.reasoning.text + part.text for part in found] == ["r", "a"]
+
+
+def test_a_partial_tag_at_the_end() -> None:
+    assert [part.text for part in tagged(chunk({"content": "<thi"}), STOP)] == ["<thi"]
+    (part,) = tagged(chunk({"content": "<think>a</th"}), chunk(finish="length"))
+    assert part.reasoning.text == "a</th"
+
+
 # Whatever comes, only GatewayErrors come out.
 
 JSON = st.recursive(
@@ -456,6 +627,9 @@ REAL = [
     chunk({"annotations": [{"type": "url_citation", "url_citation": {"url": "u", "start_index": 1}}]}),
     chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "t"}]}]}),
     with_tokens({"content": "x"}, "content", token("x") | {"bytes": [1], "top_logprobs": [token("y")]}),
+    chunk({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAEC"}}]}),
+    chunk({"content": "x", "reasoning_details": [{"type": "reasoning.text", "text": "t", "index": 0}]}),
+    chunk({"content": "x", "extra_content": {"google": {"thought_signature": "s"}}}),
     chunk(usage=USAGE | {"prompt_tokens_details": {"cached_tokens": 1}, "completion_tokens_details": {}}),
     {"error": {"message": "m", "code": 429, "type": "t", "param": "p"}},
     STOP,
@@ -491,12 +665,16 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 def drain(*pieces: bytes) -> None:
-    decoder = OpenAIStreamDecoder(1 << 16, ACME)
-    try:
-        events = [event for piece in pieces for event in decoder.feed(piece)]
-        fold(events + decoder.finish())
-    except GatewayError:
-        pass
+    for decoder in (
+        OpenAIStreamDecoder(1 << 16, ACME),
+        OpenAIStreamDecoder(1 << 16, ACME, ThinkTags("<think>", "</think>", prefilled=True)),
+        completion_decoder(1 << 16, ACME),
+    ):
+        try:
+            events = [event for piece in pieces for event in decoder.feed(piece)]
+            fold(events + decoder.finish())
+        except GatewayError:
+            pass
 
 
 @settings(max_examples=400, deadline=None)
@@ -519,9 +697,10 @@ def whole(item: bytes) -> bytes:
 @settings(max_examples=300, deadline=None)
 @given(mutated().map(whole) | st.binary(max_size=60) | JSON.map(lambda v: json.dumps(v).encode()))
 def test_arbitrary_answers_and_errors(body: bytes) -> None:
-    try:
-        decode_answer(body)
-    except GatewayError:
-        pass
+    for decode_body in (decode_answer, decode_completion):
+        try:
+            decode_body(body)
+        except GatewayError:
+            pass
     error_in_body(body)
     assert isinstance(decode_error(400, {}, body), GatewayError)

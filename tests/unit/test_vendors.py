@@ -33,6 +33,8 @@ EXAMPLES = {
     "gpt-4-turbo": "gpt-4-turbo",
     "gpt-3.5": "gpt-3.5-turbo",
     "gpt-oss": "openai/gpt-oss-120b",
+    "qwen3-thinking": "Qwen/Qwen3-235B-A22B-Thinking-2507",
+    "qwen3-vl-thinking": "Qwen/Qwen3-VL-235B-A22B-Thinking",
     "qwen3-omni": "qwen3-omni-flash",
     "qwen3-vl": "Qwen/Qwen3-VL-235B-A22B-Instruct",
     "qwen3-coder": "qwen3-coder-plus",
@@ -42,37 +44,75 @@ EXAMPLES = {
     "qwen3": "qwen3:8b",
     "qwen-hybrid": "qwen-plus",
     "qwen-vl": "qwen-vl-max",
+    "qwq-preview": "Qwen/QwQ-32B-Preview",
     "qwq": "qwq-plus",
     "deepseek-v4": "deepseek-v4-flash",
+    "deepseek-r1-0528": "deepseek-ai/DeepSeek-R1-0528",
     "deepseek-reasoner": "deepseek-ai/DeepSeek-R1",
+    "deepseek-v3.1": "deepseek-ai/DeepSeek-V3.1",
     "deepseek": "deepseek-chat",
     "glm-vision": "glm-4.5v",
     "glm-4.5": "glm-4.5-air",
-    "glm-4.6": "glm-5.1",
+    "glm-z1": "THUDM/GLM-Z1-32B-0414",
+    "glm-4.6": "zai-org/GLM-4.6",
+    "glm-5": "glm-5.1",
     "glm": "glm-4-plus",
     "kimi-k2.5": "kimi-k2.6",
+    "kimi-k2-thinking": "moonshotai/Kimi-K2-Thinking",
     "kimi-k2": "moonshotai/Kimi-K2-Instruct",
     "kimi": "moonshot-v1-8k",
     "minimax-m2": "MiniMax-M2.5",
+    "minimax-m1": "MiniMaxAI/MiniMax-M1-80k",
     "minimax": "MiniMax-M3",
     "grok-non-reasoning": "grok-4.20-0309-non-reasoning",
     "grok": "grok-4.3",
+    "claude-always-thinking": "claude-fable-5-1",
+    "claude-mythos-preview": "claude-mythos-preview",
+    "claude-sonnet-5.5": "anthropic.claude-sonnet-5-5",
+    "claude-5": "claude-haiku-5-5",
     "claude-adaptive": "claude-opus-4-7",
     "claude-opus-4.6": "us.anthropic.claude-opus-4-6-v1:0",
     "claude-sonnet-4.6": "claude-sonnet-4-6",
+    "claude-opus-4.5": "claude-opus-4-5-20251101",
     "claude-4.5": "claude-haiku-4-5-20251001",
+    "claude-sonnet-4": "claude-sonnet-4-20250514",
     "claude-opus-4": "claude-opus-4-1-20250805",
-    "claude": "claude-3-5-sonnet-20241022",
+    "claude-3.7": "claude-3-7-sonnet-latest",
+    "claude-3": "claude-3-5-sonnet-20241022",
+    "claude": "claude-opus-6",
+    "gemini-3-image": "gemini-3-pro-image-preview",
+    "gemini-tts": "gemini-2.5-flash-preview-tts",
     "gemini-image": "gemini-2.5-flash-image",
     "gemini-2.0": "gemini-2.0-flash",
-    "gemini": "gemini-2.5-pro",
+    "gemini-2.5-pro": "gemini-2.5-pro",
+    "gemini-2.5-flash": "gemini-2.5-flash-lite",
+    "gemini-3-pro": "gemini-3-pro-preview",
+    "gemini-3.x-pro": "gemini-3.7-flash",
+    "gemini-3-flash-lite": "gemini-3.1-flash-lite",
+    "gemini-3-flash": "gemini-3.5-flash",
+    "gemini-3": "gemini-flash-latest",
+    "gemma-4": "gemma-4-31b-it",
     "pixtral": "pixtral-large-latest",
+    "magistral-2506": "mistralai/Magistral-Small-2506",
     "magistral": "magistral-medium-latest",
     "mistral-text": "mistral-nemo",
     "mistral": "mistral-large-latest",
     "llama-4": "meta-llama/llama-4-scout-17b-16e-instruct",
     "llama-3.2-vision": "llama-3.2-90b-vision-preview",
     "llama-3": "Meta-Llama-3.3-70B-Instruct",
+    "smollm3": "HuggingFaceTB/SmolLM3-3B",
+    "phi-4-reasoning": "microsoft/Phi-4-reasoning-plus",
+    "seed-oss": "ByteDance-Seed/Seed-OSS-36B-Instruct",
+    "command-a-vision": "command-a-vision-07-2025",
+    "command-a-reasoning": "command-a-reasoning-08-2025",
+    "command-a-plus": "command-a-plus-05-2026",
+    "command-a": "command-a-03-2025",
+    "command-r": "cohere.command-r-plus-v1:0",
+    "nova-2": "us.amazon.nova-2-lite-v1:0",
+    "nova-micro": "amazon.nova-micro-v1:0",
+    "nova": "eu.amazon.nova-pro-v1:0",
+    "titan-text": "amazon.titan-text-premier-v1:0",
+    "jamba": "ai21.jamba-1-5-large-v1:0",
     "doubao-seed": "doubao-seed-1-6-251015",
     "smollm2": "SmolLM2-135M-Instruct",
     "sonar": "sonar-pro",
@@ -109,6 +149,9 @@ TUNING = {
     "parallel_tool_calls",
     "service_tier",
     "prediction",
+    "suffix",
+    "echo",
+    "best_of",
 }
 
 
@@ -175,6 +218,44 @@ def test_known_quirks() -> None:
     assert vendors()["deepseek"].base_url == "https://api.deepseek.com"
     assert vendors()["groq"].reasoning_field == "none"
     assert vendors()["cerebras"].reasoning_field == "reasoning"
+    assert vendors()["minimax"].reasoning_field == "think_tags"
+    assert vendors()["openrouter"].reasoning_details
+    assert vendors()["vllm"].template_kwargs
+    assert not vendors()["openai"].native_thinking
+
+
+def test_text_completions() -> None:
+    for kind in ("openai", "azure", "vllm", "sglang", "llamacpp", "together", "openrouter"):
+        assert vendors()[kind].completions is True
+    assert vendors()["deepseek"].completions == "/beta/completions"
+    for kind in ("groq", "mistral", "moonshot", "perplexity"):
+        assert not vendors()[kind].completions
+
+
+@pytest.mark.parametrize(
+    ("model", "tags", "prefilled"),
+    [
+        ("deepseek-ai/DeepSeek-R1", "<think>", "always"),
+        ("DeepSeek-R1-Distill-Llama-70B", "<think>", "always"),
+        ("DeepSeek-R1-0528", "<think>", "never"),
+        ("deepseek-v4-flash", "<think>", "never"),
+        ("QwQ-32B", "<think>", "always"),
+        ("QwQ-32B-Preview", None, "never"),
+        ("qwen3:8b", "<think>", "never"),
+        ("Qwen3-4B-Thinking-2507", "<think>", "always"),
+        ("Qwen3.5-27B", "<think>", "if_asked"),
+        ("MiniMax-M2.1", "<think>", "always"),
+        ("GLM-4.5-Air", "<think>", "never"),
+        ("GLM-4.7", "<think>", "if_asked"),
+        ("magistral-small-2509", "[THINK]", "never"),
+        ("gpt-4o", None, "never"),
+        ("llama-3.3-70b-instruct", None, "never"),
+    ],
+)
+def test_thinking_in_the_text(model: str, tags: str | None, prefilled: str) -> None:
+    family = family_of(model)
+    assert (family.think_tags[0] if family.think_tags else None) == tags
+    assert family.think_prefilled == prefilled
 
 
 @pytest.mark.parametrize(
@@ -210,6 +291,38 @@ def test_only_the_last_part_of_the_name_counts_in_any_case() -> None:
     assert family_of("accounts/fireworks/models/GLM-4.6").name == "glm-4.6"
     assert family_of("qwen3/unheard-of") is UNKNOWN_FAMILY
     assert family_of("") is UNKNOWN_FAMILY
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-4.5"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-4.5"),
+        ("us-gov.anthropic.claude-3-7-sonnet-20250219-v1:0", "claude-3.7"),
+        (
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/"
+            "eu.anthropic.claude-opus-4-6-v1",
+            "claude-opus-4.6",
+        ),
+        (
+            "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-20250514-v1:0",
+            "claude-opus-4",
+        ),
+        ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123", ""),
+        ("meta.llama3-3-70b-instruct-v1:0", "llama-3"),
+        ("us.meta.llama4-scout-17b-instruct-v1:0", "llama-4"),
+        ("openai.gpt-oss-120b-1:0", "gpt-oss"),
+        ("qwen.qwen3-coder-30b-a3b-v1:0", "qwen3-coder"),
+        ("us.deepseek.v3-v1:0", "deepseek"),
+        ("moonshotai.kimi-k2.5", "kimi-k2.5"),
+        ("mistral.mistral-large-2402-v1:0", "mistral"),
+        # No maker: what stands before the dot belongs to the name.
+        ("llama3.2-vision:11b", "llama-3.2-vision"),
+        ("qwen3.6-plus", "qwen3.x-hosted"),
+    ],
+)
+def test_bedrock_s_names_with_maker_and_geography(model: str, family: str) -> None:
+    assert family_of(model).name == family
 
 
 def test_nothing_is_claimed_of_an_unknown_model() -> None:
@@ -262,7 +375,9 @@ def test_a_family_is_consistent(family: Family) -> None:
     assert family.match
     assert all(glob == glob.lower() and "/" not in glob for glob in family.match)
     assert set(family.refuses) <= TUNING
+    assert set(family.refuses_while_thinking) <= TUNING - set(family.refuses)
     assert family.thinking != "effort" or family.efforts
+    assert family.think_tags or family.think_prefilled == "never"
     for limit in (family.context_window, family.max_output_tokens):
         assert limit is None or limit > 0
 

@@ -187,7 +187,9 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
             (*at, "api_key"),
             f'kind {provider.kind} needs an api_key; usually api_key: "${{{usual}}}"',
         )
-    for name in kind.requires:
+    # With an API key, Vertex knows region and project by itself.
+    required = () if provider.kind == "vertex" and provider.api_key else kind.requires
+    for name in required:
         if getattr(provider, name) is None and provider.base_url is None:
             yield Finding((*at, name), f"kind {provider.kind} needs a {name}")
     for name, owners in _OWNERS.items():

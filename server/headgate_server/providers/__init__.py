@@ -9,23 +9,48 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from headgate_server.config import KindInfo, Provider
+from headgate_server.providers.anthropic import AnthropicDialect
 from headgate_server.providers.base import Dialect, Endpoint
+from headgate_server.providers.bedrock import BedrockDialect
+from headgate_server.providers.cohere import CohereDialect
+from headgate_server.providers.gemini import GeminiDialect
 from headgate_server.providers.local import LocalDialect
+from headgate_server.providers.ollama import OllamaDialect
 from headgate_server.providers.openai import OpenAIDialect
+from headgate_server.providers.responses import ResponsesDialect
 from headgate_server.providers.vendors import Vendor, vendors
 
 # Name -> a maker of the dialect, given the largest event of a stream in bytes. Which of them a kind
 # speaks is said in vendors.toml.
 DIALECTS: Mapping[str, Callable[[int], Dialect]] = {
+    "anthropic": AnthropicDialect,
     "openai": OpenAIDialect,
+    "gemini": GeminiDialect,
+    "openai_responses": ResponsesDialect,
+    "bedrock": BedrockDialect,
+    "cohere": CohereDialect,
+    "ollama": OllamaDialect,
     "local": lambda max_event_bytes: LocalDialect(OpenAIDialect(max_event_bytes)),
 }
 
 # What `kind: openai` with a base_url of its own means: any server that speaks the dialect.
-GENERIC = Vendor(name="OpenAI-compatible server", auth="none")
+GENERIC = Vendor(
+    name="OpenAI-compatible server",
+    auth="none",
+    thought_signatures=True,
+    assistant_images=True,
+    raw_output=True,
+    completions=True,
+)
 
 # The embedded model's own server.
-LOCAL = Vendor(name="Embedded model", auth="none", usage_per_choice=True)
+LOCAL = Vendor(
+    name="Embedded model",
+    auth="none",
+    usage_per_choice=True,
+    completions=True,
+    unsupported=("suffix", "echo", "best_of"),
+)
 
 
 def kinds() -> dict[str, KindInfo]:
@@ -34,7 +59,7 @@ def kinds() -> dict[str, KindInfo]:
         kind: KindInfo(
             needs_base_url=vendor.base_url is None,
             needs_api_key=vendor.auth not in ("none", "aws", "google"),
-            available=vendor.dialect in DIALECTS,
+            available=vendor.dialect in DIALECTS or kind == "headgate",
             api_key_env=vendor.api_key_env[0] if vendor.api_key_env else None,
             requires=vendor.requires,
         )

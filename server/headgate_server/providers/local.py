@@ -3,8 +3,8 @@
 llama.cpp's server takes `tool_choice` without enforcing it, and a model of 135 million parameters never
 calls a tool by itself. So a forced call is asked for as JSON by a schema, which the server does enforce,
 and the JSON is handed on as a tool call. Without a system message this model falls into gibberish; it
-gets one. Findings come from running xllamacpp 2026.10; the server's own words are at
-https://github.com/ggml-org/llama.cpp/tree/master/tools/server.
+gets one, but for bare texts to complete. Findings come from running xllamacpp 2026.10; the server's own
+words are at https://github.com/ggml-org/llama.cpp/tree/master/tools/server.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant."
 DEFAULT_TEMPERATURE, DEFAULT_TEMPERATURE_OF_SEVERAL = 0.0, 0.5
 # Without a bound the model can talk until its context is full.
 DEFAULT_MAX_TOKENS = 1024
+# What OpenAI documents for its legacy text completions.
+DEFAULT_TEXT_MAX_TOKENS = 16
 _INSTRUCTIONS = frozenset((content_pb2.ROLE_SYSTEM, content_pb2.ROLE_DEVELOPER))
 # An empty or absent schema would let the server invent arguments.
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -51,7 +53,8 @@ class LocalDialect:
         """The upstream request."""
         adapted = chat_pb2.ChatRequest()
         adapted.CopyFrom(request)
-        if not any(message.role in _INSTRUCTIONS for message in request.messages):
+        text = request.HasField("text_completion")
+        if not text and not any(message.role in _INSTRUCTIONS for message in request.messages):
             system = content_pb2.Message(
                 role=content_pb2.ROLE_SYSTEM, parts=[content_pb2.Part(text=DEFAULT_SYSTEM)]
             )
@@ -59,7 +62,7 @@ class LocalDialect:
             adapted.messages.append(system)
             adapted.messages.extend(request.messages)
         if not request.HasField("max_tokens") and not request.HasField("max_completion_tokens"):
-            adapted.max_tokens = DEFAULT_MAX_TOKENS
+            adapted.max_tokens = DEFAULT_TEXT_MAX_TOKENS if text else DEFAULT_MAX_TOKENS
         if not request.HasField("temperature"):
             several = request.n > 1
             adapted.temperature = DEFAULT_TEMPERATURE_OF_SEVERAL if several else DEFAULT_TEMPERATURE
@@ -86,6 +89,7 @@ class LocalDialect:
         decoder: StreamDecoder = _Cleaner(
             self._openai.stream_decoder(request, target),
             without_top=bool(request.logprobs and not request.top_logprobs),
+            text=request.HasField("text_completion"),
         )
         return _ForcedCallDecoder(decoder) if _forced(request) else decoder
 
@@ -175,9 +179,10 @@ def _moved(schema: Any, place: str) -> Any:
 class _Cleaner:
     """Takes out what the server says about itself, and alternatives that nobody asked for."""
 
-    def __init__(self, inner: StreamDecoder, *, without_top: bool) -> None:
+    def __init__(self, inner: StreamDecoder, *, without_top: bool, text: bool) -> None:
         self._inner = inner
         self._without_top = without_top
+        self._text = text
 
     @property
     def done(self) -> bool:
@@ -197,7 +202,8 @@ class _Cleaner:
             if event.HasField("completed"):
                 event.completed.ClearField("extra_json")
             elif event.HasField("choice_finished"):
-                event.choice_finished.ClearField("extra_json")
+                if not self._text:  # there it is the log probabilities
+                    event.choice_finished.ClearField("extra_json")
             elif self._without_top and event.HasField("part_delta"):
                 for token in event.part_delta.logprobs:
                     del token.top[:]

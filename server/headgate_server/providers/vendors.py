@@ -7,6 +7,7 @@ dialects apply what it says.
 
 import fnmatch
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -28,8 +29,9 @@ Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "aws", "googl
 MaxTokensField = Literal["as_sent", "max_tokens", "max_completion_tokens"]
 """The one name of the output limit that is understood, or `as_sent` if both are."""
 
-ReasoningField = Literal["reasoning_content", "reasoning", "none"]
-"""Where an assistant message of the history carries its reasoning back, if it may."""
+ReasoningField = Literal["reasoning_content", "reasoning", "think_tags", "none"]
+"""Where an assistant message of the history carries its reasoning back, if it may: in a member of that
+name, or in front of the text between the family's thinking tags."""
 
 Thinking = Literal["enable_thinking", "think_directive", "thinking_object", "native", "effort"]
 """What the caller's thinking boolean becomes.
@@ -41,6 +43,13 @@ Thinking = Literal["enable_thinking", "think_directive", "thinking_object", "nat
 - `native`: nothing; only the caller's own `thinking` object is passed on.
 
 Dialects other than OpenAI's have a place of their own for it, and do not look here.
+"""
+
+Prefilled = Literal["never", "if_asked", "always"]
+"""Whether the model's chat template opens the thinking itself, so that only the closing tag arrives.
+
+- `always`: the model cannot but think.
+- `if_asked`: a switch decides; it is relied on only where the request itself switches thinking on.
 """
 
 Modality = Literal["text", "image", "audio", "video", "file"]
@@ -58,6 +67,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     base_url: str | None = None
     """As for the vendor's own SDK; `{region}` and `{project}` are filled in from the configuration. None
     if only the operator can know it."""
+    models_path: str = "/models"
+    """Below base_url: the list of models, which is how `doctor` tests a key. Empty if there is none."""
     requires: tuple[str, ...] = ()
     """Settings of the provider that must be given, unless `base_url` is."""
     api_key_env: tuple[str, ...] = ()
@@ -77,8 +88,27 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reasoning_field: ReasoningField = "reasoning_content"
     cache_control: bool = False
     """True: parts and tools may carry Anthropic's `cache_control`; elsewhere it is left out."""
+    native_thinking: bool = True
+    """False: `thinking` is an unknown member, which the vendor refuses."""
+    reasoning_object: bool = False
+    """True: effort, budget, switch and display go into one `reasoning` object."""
+    reasoning_details: bool = False
+    """True: an assistant message carries the proofs of its thinking back in `reasoning_details`."""
+    thought_signatures: bool = False
+    """True: Gemini's proofs go back as `extra_content.google.thought_signature`."""
+    template_kwargs: bool = False
+    """True: the server hands `chat_template_kwargs` to the model's template, where the family's
+    `template_switch` works."""
+    raw_output: bool = False
+    """True: text is what the model wrote; nobody has taken thinking out of it, unless into a member
+    of its own."""
+    assistant_images: bool = False
+    """True: an assistant message of the history may carry `images`."""
+    completions: bool | str = False
+    """Whether there is the legacy text completions API: at `/completions`, or at this path."""
     unsupported: tuple[str, ...] = ()
-    """Tuning parameters, by OpenAI name, that the vendor refuses or documents as without effect."""
+    """Tuning parameters, by OpenAI name, that the vendor refuses or documents as without effect; those
+    of text completions included."""
     query: dict[str, str] = {}
     """Query parameters of every request."""
 
@@ -90,11 +120,18 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     match: tuple[str, ...] = ()
     """Globs, in lower case, on the part of the upstream model name after the last "/"."""
     thinking: Thinking = "native"
+    template_switch: str = ""
+    """The boolean of the open weights' chat template that switches thinking."""
+    think_tags: tuple[str, str] | None = None
+    """What the models put around their thinking, where nobody takes it out of the text."""
+    think_prefilled: Prefilled = "never"
     efforts: tuple[str, ...] = ()
     """The values of `reasoning_effort` that the models take, weakest first."""
     max_tokens_field: MaxTokensField = "as_sent"
     refuses: tuple[str, ...] = ()
     """Tuning parameters, by OpenAI name, that the models refuse."""
+    refuses_while_thinking: tuple[str, ...] = ()
+    """Those that they refuse beside any `reasoning_effort` but "none"."""
     input: tuple[Modality, ...] = ()
     output: tuple[Modality, ...] = ()
     context_window: int | None = None
@@ -113,6 +150,10 @@ FAMILIES_FILE = "families.toml"
 
 Entry = TypeVar("Entry", Vendor, Family)
 
+# What Bedrock puts in front of a model's name: its maker, and often a geography before that.
+_GEOGRAPHY = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|global)\.(?=[a-z])")
+_MAKER = re.compile(r"^[a-z][a-z0-9]*\.(?=[a-z])")
+
 
 @functools.cache
 def vendors() -> Mapping[str, Vendor]:
@@ -124,9 +165,11 @@ def vendors() -> Mapping[str, Vendor]:
 def family_of(model: str) -> Family:
     """Return the first family that matches an upstream model name, or `UNKNOWN_FAMILY`."""
     name = model.rpartition("/")[2].lower()
-    for family in families():
-        if any(fnmatch.fnmatchcase(name, glob) for glob in family.match):
-            return family
+    name = _GEOGRAPHY.sub("", name)
+    for candidate in (_MAKER.sub("", name), name):
+        for family in families():
+            if any(fnmatch.fnmatchcase(candidate, glob) for glob in family.match):
+                return family
     return UNKNOWN_FAMILY
 
 

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headgate.cli import workers
 from headgate.listening import TlsFiles
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, object]
 Stop = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
 
 
 def serve(path: Path | None, options: Options, *, processes: int, offline: bool) -> None:
@@ -68,7 +69,7 @@ def _configuration(path: Path | None, options: Options) -> Config:
     return config
 
 
-def _or_exit(load: Callable[[], Config]) -> Config:
+def _or_exit(load: Callable[[], T]) -> T:
     from headgate_server.config import ConfigError
 
     try:
@@ -94,12 +95,13 @@ async def _serve(
         local = found or {}
     files = config.listen.tls
     stops: list[Stop] = []
-    async with (
-        App(
+    # A file can be right, and still name credentials that cannot be read here.
+    made = _or_exit(
+        lambda: App(
             config, local_options=local, local_endpoints=endpoints, natural_homes=natural_homes
-        ) as app,
-        _stopped_at_last(stops),
-    ):
+        )
+    )
+    async with made as app, _stopped_at_last(stops):
         # Before anything listens, so that what answers at all is ready for every model; and before
         # gRPC runs, whose fork handlers complain about child processes.
         await workers.unless(stopping, _load_local_models(app))

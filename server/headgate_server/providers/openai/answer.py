@@ -12,25 +12,26 @@ import msgspec
 
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import Extra, MalformedJson, ShapeDecoder, json_text, raw_text
-from headgate_server.providers.openai.errors import error_in_body
+from headgate.wire import MalformedJson, ShapeDecoder, json_text, raw_text
+from headgate_server.providers.openai.counts import decode_logprobs, decode_usage, nest, whole
+from headgate_server.providers.openai.errors import broken_off, error_in_body
+from headgate_server.providers.openai.proofs import take_signature
 from headgate_server.providers.openai.wire import (
     ANNOTATION,
     ANSWER,
-    LOGPROBS,
+    IMAGE,
     AnswerWire,
     AudioWire,
     ChoiceWire,
     FunctionWire,
     MessageWire,
     Number,
-    TokenLogprobWire,
     ToolCallWire,
-    UsageWire,
 )
+from headgate_server.providers.think_tags import ThinkTags, split
 
-# OpenAI's five, then what other vendors say: DeepSeek (insufficient_system_resource), Together
-# (eos), Zhipu (sensitive, network_error), vLLM and SGLang (abort), Mistral (model_length).
+# OpenAI's five, then what other vendors say: Together (eos), Mistral (model_length), Zhipu
+# (sensitive, model_context_window_exceeded). Reasons that mean a broken answer are in `errors`.
 FINISH_REASONS = {
     "stop": chat_pb2.FINISH_REASON_STOP,
     "length": chat_pb2.FINISH_REASON_LENGTH,
@@ -42,22 +43,29 @@ FINISH_REASONS = {
     "stop_sequence": chat_pb2.FINISH_REASON_STOP,
     "max_tokens": chat_pb2.FINISH_REASON_LENGTH,
     "model_length": chat_pb2.FINISH_REASON_LENGTH,
+    "model_context_window_exceeded": chat_pb2.FINISH_REASON_LENGTH,
     "sensitive": chat_pb2.FINISH_REASON_CONTENT_FILTER,
     "refusal": chat_pb2.FINISH_REASON_REFUSAL,
+    "tool_use": chat_pb2.FINISH_REASON_TOOL_CALLS,
 }
 _MAX_CHOICES = 128
 _YEAR_10000 = 253_402_300_800  # where Timestamps end
 
 
-def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
+def decode_answer(body: bytes, tags: ThinkTags | None = None) -> chat_pb2.ChatResponse:
     """The whole answer.
+
+    Args:
+        body: the upstream's.
+        tags: what the model may have put around its thinking, in the text.
 
     Raises:
         UpstreamProtocol: the body is not a chat completion object.
-        GatewayError: the body is an error object in spite of its status.
+        GatewayError: the body is an error object in spite of its status, or the vendor says that the
+            answer is broken.
     """
     try:
-        return _response(parse(body), body)
+        return response_of(parse(body), body, tags)
     except MalformedJson as error:
         raise malformed(error) from error
 
@@ -67,7 +75,10 @@ def malformed(error: MalformedJson) -> UpstreamProtocol:
     return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
 
 
-def _response(wire: AnswerWire, body: bytes) -> chat_pb2.ChatResponse:
+def response_of(
+    wire: AnswerWire, body: bytes, tags: ThinkTags | None = None
+) -> chat_pb2.ChatResponse:
+    """The message for an answer object. Raises as `decode_answer`, and `MalformedJson`."""
     if not wire.choices:
         found = error_in_body(body)
         raise found or UpstreamProtocol("the upstream's answer has no choices")
@@ -81,17 +92,20 @@ def _response(wire: AnswerWire, body: bytes) -> chat_pb2.ChatResponse:
         message = choice.message or choice.delta
         if message is None:
             raise UpstreamProtocol(f"the upstream's choice {position} has no message")
+        if (failure := broken_off(choice.finish_reason, choice.extra)) is not None:
+            raise failure
         out = response.choices.add()
         out.index = choice_index(choice, position)
         out.message.role = content_pb2.ROLE_ASSISTANT
-        if isinstance(message.content, str) and not _more_than_text(message):
+        if isinstance(message.content, str) and tags is None and not _more_than_text(message):
             if message.content:
                 out.message.parts.add().text = message.content
         else:
-            out.message.parts.extend(message_parts(message))
-        extra = json_text(message.extra)
-        if extra:
-            out.message.extra_json = extra
+            out.message.parts.extend(message_parts(message, tags))
+        if message.extra:
+            extra = json_text(message.extra)
+            if extra:
+                out.message.extra_json = extra
         out.finish_reason, out.provider_finish_reason = finish_reason(
             choice.finish_reason, calls=bool(message.tool_calls or message.function_call)
         )
@@ -109,10 +123,10 @@ def _response(wire: AnswerWire, body: bytes) -> chat_pb2.ChatResponse:
     return response
 
 
-def parse(data: bytes) -> AnswerWire:
+def parse(data: bytes, shape: ShapeDecoder[Any] = ANSWER) -> AnswerWire:
     """One answer or chunk object; an error object in its place is raised."""
     try:
-        wire = ANSWER.decode(data)
+        wire: AnswerWire = shape.decode(data)
     except MalformedJson as error:
         found = error_in_body(data) if error.is_json else None
         raise found or malformed(error) from error
@@ -150,14 +164,6 @@ def choice_index(choice: ChoiceWire, default: int) -> int:
     return index
 
 
-def whole(number: Number) -> int:
-    """An index or count; vendors in dynamic languages send 1.0 for 1."""
-    value = int(number)
-    if not -(2**31) <= value < 2**63:
-        raise UpstreamProtocol("the upstream sent a number out of range")
-    return value
-
-
 def finish_reason(raw: str | None, *, calls: bool) -> tuple[chat_pb2.FinishReason.ValueType, str]:
     """Our reason, and the vendor's words.
 
@@ -180,21 +186,31 @@ def _more_than_text(message: MessageWire) -> bool:
         or message.refusal
         or message.annotations
         or message.audio
+        or message.images
         or message.function_call
+        or message.extra
     )
 
 
-def message_parts(message: MessageWire) -> Iterable[content_pb2.Part]:
-    """The parts of a whole message, in the order thinking, text, refusal, audio, calls."""
+def message_parts(message: MessageWire, tags: ThinkTags | None) -> Iterable[content_pb2.Part]:
+    """The parts of a whole message, in the order thinking, text, refusal, images, audio, calls.
+
+    Takes the text's signature out of the unknown members.
+    """
     thinking, text = texts(message)
+    if tags is not None and not thinking:
+        thinking, text = split(text, tags)
     if thinking:
         yield content_pb2.Part(reasoning=content_pb2.Reasoning(text=thinking))
-    if text or message.annotations:
-        part = content_pb2.Part(text=text)
+    signature = take_signature(message.extra) if message.extra else None
+    if text or message.annotations or signature:
+        part = content_pb2.Part(text=text, thought_signature=signature)
         part.annotations.extend(decode_annotation(raw) for raw in message.annotations or ())
         yield part
     if message.refusal:
         yield content_pb2.Part(refusal=message.refusal)
+    for raw in message.images or ():
+        yield decode_image(raw)
     if message.audio is not None:
         audio = audio_rest(message.audio)
         audio.audio.data = audio_bytes(message.audio)
@@ -268,6 +284,28 @@ def decode_annotation(raw: msgspec.Raw) -> content_pb2.Annotation:
     )
 
 
+def decode_image(raw: msgspec.Raw) -> content_pb2.Part:
+    """A generated image. Bytes in a data: URL become bytes; any other URL stays one."""
+    try:
+        wire = IMAGE.decode(bytes(raw))
+    except MalformedJson as error:
+        raise UpstreamProtocol("the upstream's image is malformed") from error
+    members = dict(wire.extra or {})
+    part = content_pb2.Part(thought_signature=take_signature(members))
+    head, comma, data = wire.image_url.url.partition(",")
+    media_type, marker, _ = head.removeprefix("data:").partition(";base64")
+    try:
+        if not (comma and marker and head.startswith("data:")):
+            raise ValueError
+        part.image.data = base64.b64decode(data, validate=True)
+        part.image.media_type = media_type
+    except ValueError:
+        part.image.url = wire.image_url.url
+    if extra := json_text(members):
+        part.extra_json = extra
+    return part
+
+
 def call_start(call: ToolCallWire) -> content_pb2.Part:
     """A tool call as far as its beginning tells: id, name, the vendor's state."""
     name = ""
@@ -283,12 +321,14 @@ def call_start(call: ToolCallWire) -> content_pb2.Part:
             custom=call.custom is not None,
         )
     )
-    members = dict(call.extra or {})
-    if call.function is not None:
-        _nest(members, "function", call.function.extra)
-    extra = json_text(members)
-    if extra:
-        part.extra_json = extra
+    if call.extra or (call.function is not None and call.function.extra):
+        members = dict(call.extra or {})
+        if (signature := take_signature(members)) is not None:
+            part.thought_signature = signature
+        if call.function is not None:
+            nest(members, "function", call.function.extra)
+        if extra := json_text(members):
+            part.extra_json = extra
     return part
 
 
@@ -330,78 +370,3 @@ def audio_rest(audio: AudioWire) -> content_pb2.Part:
     if extra:
         part.extra_json = extra
     return part
-
-
-def decode_logprobs(raw: msgspec.Raw) -> chat_pb2.Logprobs | None:
-    """Log probabilities; None if there are none, or in a form older than OpenAI's present one."""
-    if bytes(raw) in (b"", b"null"):
-        return None
-    try:
-        wire = LOGPROBS.decode(bytes(raw))
-    except MalformedJson:
-        return None
-    return chat_pb2.Logprobs(
-        content=[_token(token) for token in wire.content or ()],
-        refusal=[_token(token) for token in wire.refusal or ()],
-    )
-
-
-def _token(wire: TokenLogprobWire) -> chat_pb2.TokenLogprob:
-    token = chat_pb2.TokenLogprob(token=wire.token, logprob=_logprob(wire.logprob))
-    if wire.bytes is not None:
-        token.bytes = _token_bytes(wire.bytes)
-    for top in wire.top_logprobs or ():
-        added = token.top.add(token=top.token, logprob=_logprob(top.logprob))
-        if top.bytes is not None:
-            added.bytes = _token_bytes(top.bytes)
-    return token
-
-
-def _logprob(value: Number | None) -> float:
-    return -9999.0 if value is None else float(value)
-
-
-def _token_bytes(values: list[int]) -> bytes:
-    try:
-        return bytes(values)
-    except ValueError as error:
-        raise UpstreamProtocol("the upstream's token bytes are not bytes") from error
-
-
-def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> chat_pb2.Usage:
-    """Fills `usage`; details stay unset where the vendor tells nothing."""
-    prompt, completion = whole(wire.prompt_tokens or 0), whole(wire.completion_tokens or 0)
-    total = prompt + completion if wire.total_tokens is None else whole(wire.total_tokens)
-    usage.input_tokens, usage.output_tokens, usage.total_tokens = prompt, completion, total
-    extras: dict[str, msgspec.Raw] = dict(wire.extra or {})
-    cached: Number | None = None
-    if (details := wire.prompt_tokens_details) is not None:
-        cached = details.cached_tokens
-        if details.audio_tokens is not None:
-            usage.audio_input_tokens = whole(details.audio_tokens)
-        if details.cache_write_tokens is not None:
-            usage.cache_write_input_tokens = whole(details.cache_write_tokens)
-        _nest(extras, "prompt_tokens_details", details.extra)
-    if cached is None:
-        cached = wire.prompt_cache_hit_tokens if wire.cached_tokens is None else wire.cached_tokens
-    if cached is not None:
-        usage.cached_input_tokens = whole(cached)
-    if (out := wire.completion_tokens_details) is not None:
-        if out.reasoning_tokens is not None:
-            usage.reasoning_output_tokens = whole(out.reasoning_tokens)
-        if out.audio_tokens is not None:
-            usage.audio_output_tokens = whole(out.audio_tokens)
-        if out.accepted_prediction_tokens is not None:
-            usage.accepted_prediction_tokens = whole(out.accepted_prediction_tokens)
-        if out.rejected_prediction_tokens is not None:
-            usage.rejected_prediction_tokens = whole(out.rejected_prediction_tokens)
-        _nest(extras, "completion_tokens_details", out.extra)
-    text = json_text(extras)
-    if text:
-        usage.extra_json = text
-    return usage
-
-
-def _nest(extras: dict[str, msgspec.Raw], name: str, inner: Extra) -> None:
-    if inner:
-        extras[name] = msgspec.Raw(msgspec.json.encode(inner))

@@ -95,6 +95,7 @@ class MessageWire(Wire):
     function_call: FunctionWire | None = None
     annotations: list[msgspec.Raw] | None = None
     audio: AudioWire | None = None
+    images: list[msgspec.Raw] | None = None  # OpenRouter's place for generated ones
     extra: Extra = extra_slot()
 
 
@@ -160,6 +161,33 @@ class AnswerWire(Wire):
     extra: Extra = extra_slot()
 
 
+class TextChoiceWire(ChoiceWire):
+    """A choice of the legacy text completions."""
+
+    text: str | None = None
+
+
+class TextAnswerWire(AnswerWire):
+    """A text completion object; chunks have the same form."""
+
+    choices: list[TextChoiceWire] | None = None  # type: ignore[assignment]
+
+
+class ImageUrlWire(Wire):
+    """Where an image is: mostly a data: URL."""
+
+    url: str
+
+
+class ImageWire(Wire):
+    """A generated image, as OpenRouter shows it."""
+
+    image_url: ImageUrlWire
+    type: str = "image_url"
+    index: Number | None = None
+    extra: Extra = extra_slot()
+
+
 class UrlCitationWire(Wire):
     """What a url_citation annotation holds; with members beside these it stays JSON."""
 
@@ -177,5 +205,7 @@ class AnnotationWire(Wire):
 
 
 ANSWER = ShapeDecoder(AnswerWire)
+TEXT_ANSWER = ShapeDecoder(TextAnswerWire)
+IMAGE = ShapeDecoder(ImageWire)
 LOGPROBS = ShapeDecoder(LogprobsWire)
 ANNOTATION = msgspec.json.Decoder(AnnotationWire)
