@@ -10,13 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from headgate.core import CallContext, ChatCore, EventStream
 from headgate.errors import GatewayError, InternalError, Overloaded
 from headgate.v1 import chat_pb2
+from headgate_facade.failures import Words, error_headers, in_words
 from headgate_facade.http import (
     JSON,
+    SERVED_HEADERS,
     ClientGone,
     Headers,
     Receive,
@@ -46,17 +48,28 @@ class StreamWriter(Protocol):
         ...
 
     def error(self, error: GatewayError) -> bytes:
-        """The last bytes of a stream that failed: the status line is out."""
+        """The last bytes of a stream that failed: the status line is out.
+
+        The error has the words of the request's body already.
+        """
         ...
 
 
-class Call(Protocol):
-    """One request as the body asks for it."""
+class Asked(Protocol):
+    """A request as its body asks for it."""
 
     @property
     def request(self) -> chat_pb2.ChatRequest:
         """The message for the core."""
         ...
+
+    def words(self, path: str) -> str:
+        """A field path of `request` as a path into the body, for errors."""
+        ...
+
+
+class Call(Asked, Protocol):
+    """A request for an answer."""
 
     @property
     def stream(self) -> bool:
@@ -73,55 +86,136 @@ class Call(Protocol):
 
 
 class Door(Protocol):
-    """A REST dialect: pure translations between its bodies and the proto messages."""
+    """A REST dialect: pure translations between its bodies and the proto messages.
+
+    Attributes:
+        id_header: a further name under which answers carry the request's id; empty if there is none.
+    """
+
+    id_header: bytes = b""
 
     def read(self, scope: Scope, body: bytes) -> Call:
-        """Reads a request. Raises `InvalidRequest`."""
+        """Reads a request. Raises `InvalidRequest` in the words of the body."""
         ...
 
     def error(self, error: GatewayError, request_id: str) -> bytes:
-        """The body of an error."""
+        """The body of an error, which has the words of the request's body already."""
         ...
 
     def error_headers(self, error: GatewayError, request_id: str) -> Headers:
         """The headers of an error."""
+        return error_headers(error, request_id)
+
+
+class CountingDoor(Door, Protocol):
+    """A door that counts tokens, too.
+
+    Attributes:
+        count_name: the member of its answer that holds the number.
+    """
+
+    count_name: str
+
+    def read_count(self, scope: Scope, body: bytes) -> Asked:
+        """Reads a request to count. Raises `InvalidRequest` in the words of the body."""
+        ...
+
+    def counted(self, tokens: int) -> bytes:
+        """The body of the answer."""
         ...
 
 
-class ChatEndpoint:
-    """One door's endpoint, a plain ASGI app."""
+AnyAsked = TypeVar("AnyAsked", bound=Asked)
+AnyDoor = TypeVar("AnyDoor", bound=Door)
 
-    def __init__(self, core: ChatCore, settings: FacadeSettings, door: Door) -> None:
+
+class _Endpoint(Generic[AnyDoor, AnyAsked]):
+    """A plain ASGI app: reads, answers, and says what went wrong."""
+
+    def __init__(self, core: ChatCore, settings: FacadeSettings, door: AnyDoor) -> None:
         self._core = core
         self._settings = settings
         self._door = door
 
+    def _read(self, scope: Scope, body: bytes) -> AnyAsked:
+        raise NotImplementedError
+
+    async def _answer(self, asked: AnyAsked, context: CallContext, send: Send) -> None:
+        raise NotImplementedError
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         context = call_context(scope)
+        asked: AnyAsked | None = None
+        error: GatewayError
         try:
-            call = self._door.read(
-                scope, await read_body(scope, receive, self._settings.body_limit)
-            )
+            asked = self._read(scope, await read_body(scope, receive, self._settings.body_limit))
             async with cancelled_when_gone(scope, receive):
-                if call.stream:
-                    await self._stream(call, context, send)
-                else:
-                    await self._complete(call, context, send)
-        except GatewayError as error:
-            await self._send_error(send, error, context)
+                await self._answer(asked, context, send)
+            return
+        except GatewayError as raised:
+            error = raised
         except ClientGone:
             return
         except Exception:
             # The core's own defects arrive as InternalError; this one is the front door's.
             _log.exception("request %s failed", context.request_id)
-            opaque = InternalError(f"internal error; the log has it under {context.request_id}")
-            await self._send_error(send, opaque, context)
+            error = InternalError(f"internal error; the log has it under {context.request_id}")
+        if asked is not None:
+            error = in_words(error, asked.words)
+        headers = self._door.error_headers(error, context.request_id)
+        if self._door.id_header:
+            headers.append((self._door.id_header, context.request_id.encode()))
+        body = self._door.error(error, context.request_id)
+        await send_body(send, error.http_status, headers, body)
+
+    def _headers(
+        self,
+        context: CallContext,
+        served: chat_pb2.Served,
+        warnings: Sequence[chat_pb2.Warning],
+    ) -> Headers:
+        headers = answer_headers(context, served, warnings)
+        if self._door.id_header:
+            headers.append((self._door.id_header, context.request_id.encode()))
+        return headers
+
+
+class CountEndpoint(_Endpoint[CountingDoor, Asked]):
+    """Counts the tokens of a prompt."""
+
+    def _read(self, scope: Scope, body: bytes) -> Asked:
+        return self._door.read_count(scope, body)
+
+    async def _answer(self, asked: Asked, context: CallContext, send: Send) -> None:
+        request = chat_pb2.CountTokensRequest(request=asked.request)
+        counted = await self._core.count_tokens(request, context)
+        warnings = list(counted.warnings)
+        if counted.estimated:
+            why = "estimated, because the provider does not count"
+            warnings.insert(0, chat_pb2.Warning(field=self._door.count_name, message=why))
+        headers = self._headers(context, counted.served, warnings)
+        if not counted.HasField("served"):  # nobody served an estimate
+            headers = [header for header in headers if header[0] not in SERVED_HEADERS]
+        await send_body(send, 200, [JSON, *headers], self._door.counted(counted.input_tokens))
+
+
+class ChatEndpoint(_Endpoint[Door, Call]):
+    """Answers, whole or as a stream."""
+
+    def _read(self, scope: Scope, body: bytes) -> Call:
+        return self._door.read(scope, body)
+
+    async def _answer(self, asked: Call, context: CallContext, send: Send) -> None:
+        if asked.stream:
+            await self._stream(asked, context, send)
+        else:
+            await self._complete(asked, context, send)
 
     async def _complete(self, call: Call, context: CallContext, send: Send) -> None:
         response = await self._core.chat_complete(call.request, context)
         body = call.answer(response)
-        headers = answer_headers(context, response.served, response.warnings)
+        headers = self._headers(context, response.served, response.warnings)
         await send_body(send, 200, [JSON, *headers], body)
 
     async def _stream(self, call: Call, context: CallContext, send: Send) -> None:
@@ -132,10 +226,11 @@ class ChatEndpoint:
         try:
             batch = await events.next_batch()
             started = batch[0].started
-            headers = [*writer.headers, *answer_headers(context, started.served, started.warnings)]
+            headers = self._headers(context, started.served, started.warnings)
+            headers = [*writer.headers, *headers]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             pinger = _Pinger(send, self._settings.ping_interval, writer.ping)
-            await self._pump(batch, events, writer, send, pinger)
+            await self._pump(batch, events, writer, send, pinger, call.words)
         finally:
             if pinger is not None:
                 pinger.stop()
@@ -148,6 +243,7 @@ class ChatEndpoint:
         writer: StreamWriter,
         send: Send,
         pinger: _Pinger,
+        words: Words,
     ) -> None:
         try:
             while batch:
@@ -157,19 +253,13 @@ class ChatEndpoint:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 batch = await events.next_batch()
         except GatewayError as error:
-            await _last(writer.error(error), send)
+            await _last(writer.error(in_words(error, words)), send)
         except asyncio.CancelledError:
             # The listener's end cuts what outlasts its patience. (Or the client has gone, and this
             # goes nowhere.)
             await _last(writer.error(Overloaded("the gateway is stopping")), send)
             raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send_error(self, send: Send, error: GatewayError, context: CallContext) -> None:
-        """An error before the status line is out."""
-        headers = self._door.error_headers(error, context.request_id)
-        body = self._door.error(error, context.request_id)
-        await send_body(send, error.http_status, headers, body)
 
 
 async def _last(data: bytes, send: Send) -> None:

@@ -163,6 +163,10 @@ class cancelled_when_gone:
         self._cancel()
 
 
+# Of them, those that name who served.
+SERVED_HEADERS = (b"x-headgate-provider", b"x-headgate-model", b"x-headgate-attempts")
+
+
 def answer_headers(
     context: CallContext,
     served: chat_pb2.Served,

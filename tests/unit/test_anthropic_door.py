@@ -30,8 +30,9 @@ from headgate_facade.anthropic.blocks_out import arguments_of
 from headgate_facade.anthropic.door import betas_of
 from headgate_facade.anthropic.messages_in import read_messages
 from headgate_facade.anthropic.messages_out import write_message
-from headgate_facade.anthropic.refusals import in_words_of_the_body
+from headgate_facade.anthropic.places import body_path
 from headgate_facade.anthropic.stream_out import MessageWriter
+from headgate_facade.failures import in_words
 from headgate_server.validate import validate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "door_anthropic"
@@ -212,7 +213,8 @@ def test_an_error_in_a_stream_speaks_of_the_body() -> None:
     )
     error = InvalidRequest.of("messages[1].parts[0].image", "too large")
     error.request_id = "req_1"
-    (event,) = events_of(MessageWriter(asked.places).error(error).decode())
+    told = in_words(error, lambda path: body_path(path, asked.places))
+    (event,) = events_of(MessageWriter().error(told).decode())
     assert event["error"]["message"] == "messages[0].content[0]: too large"
     assert event["request_id"] == "req_1"
 
@@ -291,7 +293,7 @@ def test_fields(field: str, told: str) -> None:
             metadata={"provider": "p"},
         )
         error.request_id = "req_1"
-        found = in_words_of_the_body(error, PLACES)
+        found = in_words(error, lambda path: body_path(path, PLACES))
         assert type(found) is kind and isinstance(found, InvalidRequest)
         assert found.message == f"{told}: please stop, user"
         assert found.violations == [FieldViolation(told, "please stop, user")]
@@ -301,7 +303,7 @@ def test_fields(field: str, told: str) -> None:
 
 def test_other_errors_stay_as_they_are() -> None:
     for error in (InvalidRequest("messages[1].parts[0] is bad"), Overloaded("busy")):
-        assert in_words_of_the_body(error, PLACES) is error
+        assert in_words(error, lambda path: body_path(path, PLACES)) is error
 
 
 def test_betas() -> None:
@@ -353,7 +355,7 @@ def test_a_body_with_junk_in_it_is_read_or_refused_in_words(path: Path) -> None:
                 asked = read_messages(changed)
                 validate(asked.request)
             except InvalidRequest as error:
-                told = in_words_of_the_body(error, []).message
+                told = in_words(error, lambda path: body_path(path, [])).message
                 assert "_json" not in told or "INVALID" in told
 
 

@@ -41,6 +41,7 @@ from headgate.fold import fold
 from headgate.v1 import chat_pb2
 from headgate_facade.anthropic.door import MessagesDoor
 from headgate_facade.endpoint import Call, Door
+from headgate_facade.failures import in_words
 from headgate_facade.gemini.door import GeminiDoor
 from headgate_facade.responses.door import ResponsesDoor
 from headgate_server.validate import validate
@@ -172,7 +173,7 @@ class Case:
         out = writer.write(events)
         error = self.error()
         if error is not None:
-            out += writer.error(error)
+            out += writer.error(in_words(error, self.read().words))
         return out.decode()
 
     def check(self, name: str, found: str | None, parse: Callable[[str], Any]) -> None:
@@ -219,6 +220,7 @@ def test_door_golden(folder: Path, update_golden: bool) -> None:
     failure = case.error() if case.events() is None else None
     try:
         call = case.read()
+        failure = failure and in_words(failure, call.words)
     except GatewayError as error:
         assert failure is None, "a request that cannot be read, and an error beside it"
         failure = error

@@ -210,6 +210,23 @@ def test_usage_per_choice_is_added_up() -> None:
     assert answer(*chunks).usage.output_tokens == 2
 
 
+@pytest.mark.parametrize(
+    ("prompt", "n", "counted"),
+    [('["a", "b"]', 0, 2), ("[[1], [2]]", 1, 2), ("[1, 2]", 0, 1), ('"a"', 2, 1), ('["a"]', 2, 1)],
+)
+def test_usage_of_several_prompts_is_added_up(prompt: str, n: int, counted: int) -> None:
+    request = chat_pb2.ChatRequest(n=n)
+    request.text_completion.prompt_json = prompt
+    decoder = completion_decoder(1 << 20, vendors()["llamacpp"], request)
+    events = []
+    for index in range(2):
+        done = {"text": "x", "index": index, "finish_reason": "stop"}
+        body = json.dumps({"id": "c", "choices": [done], "usage": USAGE})
+        events += decoder.feed(b"data: " + body.encode() + b"\n\n")
+    usage = fold(events + decoder.finish()).usage
+    assert (usage.input_tokens, usage.output_tokens) == (counted, 4)
+
+
 # Tool calls.
 
 
@@ -668,7 +685,7 @@ def drain(*pieces: bytes) -> None:
     for decoder in (
         OpenAIStreamDecoder(1 << 16, ACME),
         OpenAIStreamDecoder(1 << 16, ACME, ThinkTags("<think>", "</think>", prefilled=True)),
-        completion_decoder(1 << 16, ACME),
+        completion_decoder(1 << 16, ACME, chat_pb2.ChatRequest()),
     ):
         try:
             events = [event for piece in pieces for event in decoder.feed(piece)]

@@ -62,8 +62,8 @@ def test_tags(text: str, thinking: str, rest: str) -> None:
         ("\na</think>b", "a", "b"),
         ("<think>\na\n</think>\n\nb", "a", "b"),
         ("</think>b", "", "b"),
-        ("a", "a", ""),
-        ("<thi", "<thi", ""),
+        ("a", "", "a"),  # there was none after all
+        ("<thi", "", "<thi"),
         ("", "", ""),
     ],
 )
@@ -112,6 +112,17 @@ def test_text_goes_out_as_it_comes() -> None:
     assert splitter.feed("\nf") == [("text", "f")]
     assert splitter.feed("g</think>") == [("text", "g</think>")]
     assert splitter.finish() == []
+
+
+def test_text_is_held_back_until_the_thinking_ends_but_not_forever() -> None:
+    splitter = ThinkSplitter(PREFILLED)
+    assert splitter.feed("abc") == []
+    assert splitter.undecided
+    assert splitter.feed("</think>d") == [("reasoning", "abc"), ("text", "d")]
+    splitter = ThinkSplitter(PREFILLED)
+    assert splitter.feed("a" * 60_000) == []
+    assert splitter.feed("a" * 10_000) == [("reasoning", "a" * 70_000)]
+    assert splitter.feed("b</think>c") == [("reasoning", "b"), ("text", "c")]
 
 
 # When tags are looked for.

@@ -22,7 +22,8 @@ from headgate.reasoning import unseal
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import Extra, MalformedJson, json_text, raw_object, raw_text
 from headgate_facade.anthropic import wire
-from headgate_facade.anthropic.refusals import misshapen
+from headgate_facade.anthropic.places import REQUIRED
+from headgate_facade.malformed import misshapen
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -49,7 +50,7 @@ def _block(raw: msgspec.Raw, path: str) -> AnyBlock:
     except MalformedJson as error:
         if error.is_json and _is_foreign(text):
             return raw
-        raise misshapen(error, path) from error
+        raise misshapen(error, path, required=REQUIRED) from error
 
 
 def _is_foreign(text: bytes) -> bool:

@@ -6,17 +6,9 @@ and show `type`; the status is this gateway's, the same for every front door.
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
-from headgate.errors import (
-    ContextTooLong,
-    GatewayError,
-    QuotaExhausted,
-    UpstreamRejectedUs,
-)
-from headgate_facade.http import JSON, Headers
+from headgate.errors import ContextTooLong, GatewayError
 
 _TYPES = {
     400: "invalid_request_error",
@@ -28,9 +20,6 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-# Faults that another try cannot cure, though SDKs retry their status. `x-should-retry` overrules it:
-# https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/_base_client.py
-_FINAL = (QuotaExhausted, UpstreamRejectedUs)
 # The words by which clients know that they should make their conversation shorter.
 _TOO_LONG = "prompt is too long"
 
@@ -52,15 +41,3 @@ def plain_envelope(status: int, message: str, request_id: str | None) -> bytes:
     """The same for what never reached the core, such as an unknown path."""
     error = {"type": type_of(status), "message": message}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
-
-
-def error_headers(error: GatewayError, request_id: str) -> Headers:
-    """The headers that go with the envelope."""
-    headers = [JSON, (b"x-request-id", request_id.encode())]
-    if error.retry_after is not None:
-        # Whole seconds, rounded up, and never 0, which SDKs take for "not given".
-        headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
-        headers.append((b"retry-after-ms", b"%d" % max(int(error.retry_after * 1000), 1)))
-    if isinstance(error, _FINAL):
-        headers.append((b"x-should-retry", b"false"))
-    return headers

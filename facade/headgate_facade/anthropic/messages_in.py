@@ -26,14 +26,8 @@ from headgate_facade.anthropic.blocks_in import (
     read_blocks,
     without_nulls,
 )
-from headgate_facade.anthropic.refusals import (
-    AS_TEXT,
-    REQUIRED,
-    SYSTEM,
-    Place,
-    misshapen,
-    unreadable,
-)
+from headgate_facade.anthropic.places import AS_TEXT, REQUIRED, SYSTEM, Place
+from headgate_facade.malformed import misshapen, unreadable
 
 TOOL_CHOICES = {
     "auto": chat_pb2.ToolChoice.MODE_AUTO,
@@ -64,33 +58,22 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     places: list[Place]
 
 
-def read_messages(
-    body: bytes,
-    betas: Iterable[str] = (),
-    *,
-    into: chat_pb2.ChatRequest | None = None,
-    counting: bool = False,
-) -> Asked:
+def read_messages(body: bytes, betas: Iterable[str] = (), *, counting: bool = False) -> Asked:
     """Reads a body. Raises `InvalidRequest`.
 
     Args:
         body: the JSON.
         betas: the names in the header `anthropic-beta`.
-        into: the message to fill in; by default a new one.
         counting: whether the prompt is only to be counted; then `max_tokens` may be left out.
     """
-    request = chat_pb2.ChatRequest() if into is None else into
     try:
-        return _read(wire.BODY.decode(body), list(betas), request, counting)
+        return _read(wire.BODY.decode(body), list(betas), counting)
     except MalformedJson as error:
-        raise unreadable(error, body) from error
+        raise unreadable(error, body, "model and messages", required=REQUIRED) from error
 
 
-def _read(
-    body: wire.Body, betas: list[str], request: chat_pb2.ChatRequest, counting: bool
-) -> Asked:
-    request.model = body.model
-    request.extra_dialect = DIALECT
+def _read(body: wire.Body, betas: list[str], counting: bool) -> Asked:
+    request = chat_pb2.ChatRequest(model=body.model, extra_dialect=DIALECT)
     places: list[Place] = []
     if body.system:
         _system(body.system, request.messages.add(), places)
@@ -237,7 +220,7 @@ def _tool(raw: msgspec.Raw, out: chat_pb2.Tool, path: str) -> None:
     try:
         tool = wire.TOOL.decode(bytes(raw))
     except MalformedJson as error:
-        raise misshapen(error, path) from error
+        raise misshapen(error, path, required=REQUIRED) from error
     if tool.type not in (None, "custom"):
         # A tool of the vendor's own, such as "web_search_20250305": it decides.
         out.provider_tool_json = raw_text(raw) or ""

@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import model_service_pb2
-from headgate_facade.anthropic.errors import envelope, error_headers
+from headgate_facade.anthropic.errors import envelope
+from headgate_facade.failures import error_headers
 from headgate_facade.http import call_context
 from headgate_facade.listing import every_model
 

@@ -9,9 +9,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headgate.core import ChatCore
-from headgate_facade.anthropic.door import CountEndpoint, MessagesDoor, MessagesEndpoint
+from headgate_facade.anthropic.door import MessagesDoor
 from headgate_facade.anthropic.errors import plain_envelope
 from headgate_facade.anthropic.models import AnthropicModels
+from headgate_facade.endpoint import ChatEndpoint, CountEndpoint
 from headgate_facade.settings import FacadeSettings
 
 __all__ = ["add_routes", "models_door", "owns", "plain_envelope"]
@@ -24,9 +25,9 @@ PATH = "/v1/messages"
 
 def add_routes(app: Facade, core: ChatCore, settings: FacadeSettings) -> None:
     """Adds them."""
-    messages = MessagesEndpoint(core, settings, MessagesDoor())
-    app.add_hot_route(PATH, messages, settings)
-    app.add_hot_route(f"{PATH}/count_tokens", CountEndpoint(core, settings), settings)
+    door = MessagesDoor()
+    app.add_hot_route(PATH, ChatEndpoint(core, settings, door), settings)
+    app.add_hot_route(f"{PATH}/count_tokens", CountEndpoint(core, settings, door), settings)
     # Claude Code looks here, without a key, for whether anybody is at home.
     app.router.routes.append(Route("/", _root, methods=["GET", "HEAD"]))
 

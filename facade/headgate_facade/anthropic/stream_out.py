@@ -8,7 +8,7 @@ cumulative.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -32,7 +32,6 @@ from headgate_facade.anthropic.blocks_out import (
 )
 from headgate_facade.anthropic.errors import envelope
 from headgate_facade.anthropic.messages_out import ending_json, message_json
-from headgate_facade.anthropic.refusals import Place, in_words_of_the_body
 from headgate_facade.http import EVENT_STREAM
 
 _encode = msgspec.json.Encoder().encode
@@ -47,17 +46,12 @@ _DELTA_COST = 64  # of one that waits, beside its text
 
 
 class MessageWriter:
-    """Writes one streamed message.
-
-    Args:
-        places: for each message of the request, where in the body it comes from.
-    """
+    """Writes one streamed message."""
 
     headers = EVENT_STREAM
     ping = PING
 
-    def __init__(self, places: Sequence[Place] = ()) -> None:
-        self._places = places
+    def __init__(self) -> None:
         self._origin = Origin(chat_pb2.Served())
         self._tier = ""
         self._blocks = 0
@@ -87,8 +81,7 @@ class MessageWriter:
 
     def error(self, error: GatewayError) -> bytes:
         """The error as the stream's last event."""
-        told = in_words_of_the_body(error, self._places)
-        return b"event: error\ndata: " + envelope(told, told.request_id) + b"\n\n"
+        return b"event: error\ndata: " + envelope(error, error.request_id) + b"\n\n"
 
     def _started(self, started: chat_pb2.Started, out: list[bytes]) -> None:
         self._origin = Origin(started.served)

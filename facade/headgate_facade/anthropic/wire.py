@@ -18,8 +18,8 @@ ABSENT = msgspec.Raw()
 
 
 def _maybe() -> Any:
-    """The default of a raw member."""
-    return msgspec.field(default=ABSENT)
+    """The default of a raw member; made by a function, since schemas cannot tell such a default."""
+    return msgspec.field(default_factory=lambda: ABSENT)
 
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

@@ -6,10 +6,12 @@ from urllib.parse import parse_qs
 
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import chat_pb2
+from headgate_facade.endpoint import CountingDoor
+from headgate_facade.failures import error_headers
 from headgate_facade.gemini.content_out import View, write_response
-from headgate_facade.gemini.errors import envelope, error_headers
-from headgate_facade.gemini.places import Places
-from headgate_facade.gemini.request_in import Asked, read_generate
+from headgate_facade.gemini.errors import JSON_UTF8, envelope
+from headgate_facade.gemini.places import rest_path
+from headgate_facade.gemini.request_in import Asked, read_count, read_generate
 from headgate_facade.gemini.stream_out import ChunkWriter
 from headgate_facade.http import Headers, Scope
 
@@ -27,44 +29,49 @@ def model_and_verb(path: str) -> tuple[str, str]:
     return name, verb
 
 
-class GeminiDoor:
-    """See `headgate_facade.endpoint.Door`. One for each request: it knows where its parts stand."""
+class GeminiDoor(CountingDoor):
+    """See `headgate_facade.endpoint.CountingDoor`."""
 
-    __slots__ = ("_places",)
-
-    def __init__(self) -> None:
-        self._places: Places | None = None
+    count_name = "totalTokens"
 
     def read(self, scope: Scope, body: bytes) -> GeminiCall:
         """Reads a request."""
         model, verb = model_and_verb(scope["path"])
         sse = _wants_events(scope["query_string"])
-        places = Places()
-        asked = read_generate(body, model, places)
-        # Only now: what the reading itself finds fault with is named as in the body already.
-        self._places = places
-        return GeminiCall(asked, stream=verb == STREAM, sse=sse, places=places)
+        return GeminiCall(read_generate(body, model), stream=verb == STREAM, sse=sse)
+
+    def read_count(self, scope: Scope, body: bytes) -> GeminiCall:
+        """Reads a request to count."""
+        model, _ = model_and_verb(scope["path"])
+        return GeminiCall(read_count(body, model), stream=False, sse=False)
+
+    def counted(self, tokens: int) -> bytes:
+        """The body of a count."""
+        return b'{"totalTokens":%d}' % tokens
 
     def error(self, error: GatewayError, request_id: str) -> bytes:
         """The body of an error."""
-        return envelope(error, request_id, self._places)
+        return envelope(error, request_id)
 
     def error_headers(self, error: GatewayError, request_id: str) -> Headers:
         """The headers of an error."""
-        return error_headers(error, request_id)
+        return error_headers(error, request_id, JSON_UTF8)
 
 
 class GeminiCall:
     """See `headgate_facade.endpoint.Call`."""
 
-    __slots__ = ("_asked", "_places", "_sse", "request", "stream")
+    __slots__ = ("_asked", "_sse", "request", "stream")
 
-    def __init__(self, asked: Asked, *, stream: bool, sse: bool, places: Places) -> None:
+    def __init__(self, asked: Asked, *, stream: bool, sse: bool) -> None:
         self._asked = asked
         self._sse = sse
-        self._places = places
         self.request = asked.request
         self.stream = stream
+
+    def words(self, path: str) -> str:
+        """A field path as a path into the body."""
+        return rest_path(path, self._asked.places)
 
     def answer(self, response: chat_pb2.ChatResponse) -> bytes:
         """The body of a whole answer."""
@@ -72,7 +79,7 @@ class GeminiCall:
 
     def writer(self) -> ChunkWriter:
         """A writer for a streamed answer."""
-        return ChunkWriter(self._view(), sse=self._sse, places=self._places)
+        return ChunkWriter(self._view(), sse=self._sse)
 
     def _view(self) -> View:
         return View(self._asked.include_thoughts, self._asked.one_word)

@@ -15,30 +15,18 @@ from typing import Any
 import msgspec
 
 from headgate.errors import DOMAIN, GatewayError, InvalidRequest, QuotaExhausted, reason_name
-from headgate_facade.gemini.places import Places, rest_path
-from headgate_facade.http import Headers
 
 JSON_UTF8 = (b"content-type", b"application/json; charset=UTF-8")
 _TYPE = "type.googleapis.com/google.rpc."
 
 
-def envelope(error: GatewayError, request_id: str, places: Places | None = None) -> bytes:
-    """The body ``{"error": {code, message, status, details}}``.
-
-    Args:
-        error: what to say.
-        request_id: of the call that failed.
-        places: where parts and tools stand in the request, if it was read.
-    """
-    message, details = error.message, _details(error, request_id)
+def envelope(error: GatewayError, request_id: str) -> bytes:
+    """The body ``{"error": {code, message, status, details}}``."""
+    details = _details(error, request_id)
     if isinstance(error, InvalidRequest) and error.violations:
-        violations = []
-        for violation in error.violations:
-            field = rest_path(violation.field, places)
-            message = message.replace(f"{violation.field}: ", f"{field}: ", 1)
-            violations.append({"field": field, "description": violation.description})
+        violations = [{"field": v.field, "description": v.description} for v in error.violations]
         details.append({"@type": f"{_TYPE}BadRequest", "fieldViolations": violations})
-    return plain_envelope(error.http_status, message, error.grpc_code.name, details)
+    return plain_envelope(error.http_status, error.message, error.grpc_code.name, details)
 
 
 def plain_envelope(
@@ -49,15 +37,6 @@ def plain_envelope(
     if details:
         body["details"] = details
     return msgspec.json.encode({"error": body})
-
-
-def error_headers(error: GatewayError, request_id: str) -> Headers:
-    """The headers that go with the envelope."""
-    headers = [JSON_UTF8, (b"x-request-id", request_id.encode())]
-    if error.retry_after is not None:
-        # Whole seconds, rounded up, and never 0, which clients take for "not given".
-        headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
-    return headers
 
 
 def _details(error: GatewayError, request_id: str) -> list[dict[str, Any]]:

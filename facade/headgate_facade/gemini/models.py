@@ -12,7 +12,8 @@ from starlette.responses import Response
 from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import model_service_pb2
-from headgate_facade.gemini.errors import JSON_UTF8, envelope, error_headers
+from headgate_facade.failures import error_headers
+from headgate_facade.gemini.errors import JSON_UTF8, envelope
 from headgate_facade.http import Headers, call_context
 
 _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
@@ -94,7 +95,7 @@ def _answer(body: object, context: CallContext) -> Response:
 
 
 def _failed(error: GatewayError, context: CallContext) -> Response:
-    headers = error_headers(error, context.request_id)
+    headers = error_headers(error, context.request_id, JSON_UTF8)
     return _response(error.http_status, headers, envelope(error, context.request_id))
 
 

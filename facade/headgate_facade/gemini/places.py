@@ -45,16 +45,15 @@ class Places:
         self.tools: list[str] = []
 
 
-def rest_path(path: str, places: Places | None) -> str:
+def rest_path(path: str, places: Places) -> str:
     """A field path of the proto in the words of the body."""
-    if places is not None:
-        found = _MESSAGE.match(path)
-        if found is not None and int(found[1]) < len(places.messages):
-            return _place(places.messages[int(found[1])], found[2], path[found.end() :])
-        found = _TOOL.match(path)
-        if found is not None and int(found[1]) < len(places.tools):
-            rest = path[found.end() :].removeprefix(".function").removesuffix("_json")
-            return places.tools[int(found[1])] + ("" if rest == ".provider_tool" else rest)
+    found = _MESSAGE.match(path)
+    if found is not None and int(found[1]) < len(places.messages):
+        return _place(places.messages[int(found[1])], found[2], path[found.end() :])
+    found = _TOOL.match(path)
+    if found is not None and int(found[1]) < len(places.tools):
+        rest = path[found.end() :].removeprefix(".function").removesuffix("_json")
+        return places.tools[int(found[1])] + ("" if rest == ".provider_tool" else rest)
     for field in (path, path.split(".", 1)[0]):
         if field in _FIELDS:
             return _FIELDS[field]

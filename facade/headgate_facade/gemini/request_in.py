@@ -7,7 +7,6 @@ providers of this dialect. Every problem is an `InvalidRequest` that names the m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from headgate_facade.gemini.content_in import DIALECT, ContentReader
 from headgate_facade.gemini.members import as_list, camel, take
 from headgate_facade.gemini.places import Places
 from headgate_facade.gemini.schema import json_schema
+from headgate_facade.malformed import unreadable
 
 # Members of generationConfig that become fields as they are.
 _NUMBERS = {
@@ -58,63 +58,41 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
         request: the message for the core.
         include_thoughts: whether the caller wants to see thoughts.
         one_word: whether the answer is a bare word of a list: see `ENUM`.
+        places: where its parts and tools stand in the body.
     """
 
     request: chat_pb2.ChatRequest
     include_thoughts: bool
     one_word: bool
+    places: Places
 
 
-def read_generate(body: bytes, model: str, places: Places) -> Asked:
+def read_generate(body: bytes, model: str) -> Asked:
     """Reads the body of generateContent. Raises `InvalidRequest`."""
     try:
-        return _Reader(model, places).read(wire.GENERATE_BODY.decode(body))
+        return _Reader(model).read(wire.GENERATE_BODY.decode(body))
     except MalformedJson as error:
-        raise _refusal(error, body) from error
+        raise unreadable(error, body, "contents") from error
 
 
-def read_count(body: bytes, model: str, places: Places) -> chat_pb2.CountTokensRequest:
+def read_count(body: bytes, model: str) -> Asked:
     """Reads the body of countTokens. Raises `InvalidRequest`."""
     try:
         asked = wire.COUNT_BODY.decode(body)
         inner = asked.generate_content_request
         if inner is not None and asked.contents is not None:
             raise InvalidRequest.of("contents", "stands beside generateContentRequest; send one")
-        request = _Reader(model, places).read(inner or asked).request
+        return _Reader(model).read(inner or asked)
     except MalformedJson as error:
-        raise _refusal(error, body) from error
-    counted = chat_pb2.CountTokensRequest()
-    counted.request.CopyFrom(request)
-    return counted
-
-
-def _refusal(error: MalformedJson, body: bytes) -> InvalidRequest:
-    if not error.is_json:
-        if not body.strip():
-            return InvalidRequest("the body is empty; it must be a JSON object with contents")
-        return InvalidRequest(f"the body is not valid JSON: {error.problem}")
-    found = _MISSING.fullmatch(error.problem)
-    if found is not None:
-        return InvalidRequest.of(f"{error.path}.{found[1]}".lstrip("."), "is required")
-    found = _UNKNOWN.fullmatch(error.problem)
-    if found is not None:
-        return InvalidRequest.of(f"{error.path}.{found[1]}".lstrip("."), "is not known here")
-    if not error.path:
-        return InvalidRequest(f"the body must be a JSON object: {error.problem}")
-    return InvalidRequest.of(error.path, error.problem)
-
-
-# What msgspec says.
-_MISSING = re.compile(r"object missing required field `([^`]*)`")
-_UNKNOWN = re.compile(r"object contains unknown field `([^`]*)`")
+        raise unreadable(error, body, "contents") from error
 
 
 class _Reader:
     """Fills one request."""
 
-    def __init__(self, model: str, places: Places) -> None:
+    def __init__(self, model: str) -> None:
         self._request = chat_pb2.ChatRequest(model=model)
-        self._places = places
+        self._places = Places()
         self._extra: dict[str, Any] = {}  # of the body
         self._config: dict[str, Any] = {}  # of its generationConfig
         self._include_thoughts = False
@@ -147,7 +125,7 @@ class _Reader:
             self._own_members = True
         if self._own_members:
             request.extra_dialect = DIALECT
-        return Asked(request, self._include_thoughts, self._one_word)
+        return Asked(request, self._include_thoughts, self._one_word, self._places)
 
     def _contents(self, body: wire.GenerateBody) -> None:
         reader = ContentReader(self._request, self._places)

@@ -28,7 +28,6 @@ from headgate_facade.gemini.content_out import (
     write_part,
 )
 from headgate_facade.gemini.errors import JSON_UTF8, envelope
-from headgate_facade.gemini.places import Places
 from headgate_facade.http import EVENT_STREAM, Headers
 
 _encode = msgspec.json.Encoder().encode
@@ -45,19 +44,17 @@ class ChunkWriter:
     Args:
         view: of the caller.
         sse: whether as server-sent events.
-        places: where parts and tools stand in the request, for errors.
 
     Attributes:
         headers: of the stream.
         ping: a blank line, or a blank: Google's SDK for Python takes a comment for an answer.
     """
 
-    def __init__(self, view: View, *, sse: bool, places: Places) -> None:
+    def __init__(self, view: View, *, sse: bool) -> None:
         self.headers: Headers = EVENT_STREAM if sse else _ARRAY
         self.ping = b"\r\n" if sse else b"\n"
         self._view = view
         self._sse = sse
-        self._places = places
         self._opened = False
         self._separator = b""
         self._identity: Json = {}
@@ -87,7 +84,7 @@ class ChunkWriter:
 
     def error(self, error: GatewayError) -> bytes:
         """The error as the stream's last piece."""
-        body = envelope(error, error.request_id or "", self._places)
+        body = envelope(error, error.request_id or "")
         if self._sse:
             return b"data: " + body + b"\r\n\r\n"
         before = self._separator if self._opened else b"["

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
-from headgate_facade.http import Headers, Scope
+from headgate_facade.endpoint import Door
+from headgate_facade.http import Scope
 from headgate_facade.openai.chat_in import ChatCall, read_chat
 from headgate_facade.openai.chat_out import write_response
 from headgate_facade.openai.chunks_out import ChunkWriter
-from headgate_facade.openai.errors import envelope, error_headers
+from headgate_facade.openai.errors import envelope, rest_path
 
 
-class ChatDoor:
+class ChatDoor(Door):
     """See `headgate_facade.endpoint.Door`.
 
     Args:
@@ -29,10 +30,6 @@ class ChatDoor:
         """The body of an error."""
         return envelope(error)
 
-    def error_headers(self, error: GatewayError, request_id: str) -> Headers:
-        """The headers of an error."""
-        return error_headers(error, request_id)
-
 
 class _Call:
     __slots__ = ("_call", "_reasoning_in_unary", "request", "stream")
@@ -42,6 +39,9 @@ class _Call:
         self._reasoning_in_unary = reasoning_in_unary
         self.request = call.request
         self.stream = call.stream
+
+    def words(self, path: str) -> str:
+        return rest_path(path)
 
     def answer(self, response: chat_pb2.ChatResponse) -> bytes:
         return write_response(

@@ -14,8 +14,8 @@ import msgspec
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate.wire import MalformedJson, json_text, raw_object, raw_text
+from headgate_facade.malformed import misshapen, unreadable
 from headgate_facade.openai import wire
-from headgate_facade.openai.malformed import misshapen, refusal
 from headgate_facade.openai.messages_in import (
     nested,
     read_message,
@@ -57,7 +57,7 @@ def read_chat(body: bytes) -> ChatCall:
     try:
         return _read(_decoded(body))
     except MalformedJson as error:
-        raise refusal(error, body, "model and messages") from error
+        raise unreadable(error, body, "model and messages") from error
 
 
 def _decoded(body: bytes) -> wire.ChatBody:

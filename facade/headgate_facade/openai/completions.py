@@ -15,12 +15,13 @@ import msgspec
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate.wire import MalformedJson, json_text, merge_into, raw_text
-from headgate_facade.http import EVENT_STREAM, Headers, Scope
+from headgate_facade.endpoint import Door
+from headgate_facade.http import EVENT_STREAM, Scope
+from headgate_facade.malformed import unreadable
 from headgate_facade.openai.chat_out import usage_json
 from headgate_facade.openai.chunks_out import DONE
 from headgate_facade.openai.completions_wire import COMPLETION_BODY, CompletionBody
-from headgate_facade.openai.errors import envelope, error_headers
-from headgate_facade.openai.malformed import refusal
+from headgate_facade.openai.errors import envelope, rest_path
 
 Json = dict[str, Any]
 
@@ -37,7 +38,7 @@ _PLAIN_MEMBERS = (
 _TEXT_MEMBERS = ("suffix", "echo", "best_of", "logprobs")
 
 
-class CompletionsDoor:
+class CompletionsDoor(Door):
     """See `headgate_facade.endpoint.Door`."""
 
     def read(self, scope: Scope, body: bytes) -> CompletionCall:
@@ -45,15 +46,11 @@ class CompletionsDoor:
         try:
             return _read(COMPLETION_BODY.decode(body))
         except MalformedJson as error:
-            raise refusal(error, body, "model and prompt") from error
+            raise unreadable(error, body, "model and prompt") from error
 
     def error(self, error: GatewayError, request_id: str) -> bytes:
         """The body of an error."""
         return envelope(error)
-
-    def error_headers(self, error: GatewayError, request_id: str) -> Headers:
-        """The headers of an error."""
-        return error_headers(error, request_id)
 
 
 class CompletionCall:
@@ -71,6 +68,10 @@ class CompletionCall:
         self.request = request
         self.stream = stream
         self._include_usage = include_usage
+
+    def words(self, path: str) -> str:
+        """A field path as a path into the body."""
+        return rest_path(path)
 
     def answer(self, response: chat_pb2.ChatResponse) -> bytes:
         """The body of a whole answer."""

@@ -6,7 +6,6 @@ status, and show `type`, `code` and `param`.
 
 from __future__ import annotations
 
-import math
 import re
 
 import msgspec
@@ -29,7 +28,6 @@ from headgate.errors import (
     UpstreamUnavailable,
     reason_name,
 )
-from headgate_facade.http import JSON, Headers
 
 # (type, code), the most specific class first.
 _KINDS: tuple[tuple[type[GatewayError], str, str | None], ...] = (
@@ -48,9 +46,6 @@ _KINDS: tuple[tuple[type[GatewayError], str, str | None], ...] = (
     (UpstreamRejectedUs, "server_error", None),
     (UpstreamProtocol, "server_error", None),
 )
-# Faults that another try cannot cure, though SDKs retry their status. `x-should-retry` overrules it:
-# https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py
-_FINAL = (QuotaExhausted, UpstreamRejectedUs)
 # A path into the proto is a path into the body, but for these.
 _PATHS = (
     (re.compile(r"\.parts\[\d+\]\.tool_result\.parts\b"), ".content"),
@@ -79,11 +74,11 @@ def envelope(error: GatewayError) -> bytes:
             break
     param = None
     if isinstance(error, InvalidRequest) and error.violations:
-        param = rest_path(error.violations[0].field)
+        param = error.violations[0].field
     elif isinstance(error, ModelNotFound):
         param = "model"
     body = {
-        "message": rest_path(error.message),
+        "message": error.message,
         "type": kind,
         "param": param,
         "code": code or None,
@@ -91,23 +86,11 @@ def envelope(error: GatewayError) -> bytes:
     return msgspec.json.encode({"error": body})
 
 
-def error_headers(error: GatewayError, request_id: str) -> Headers:
-    """The headers that go with the envelope."""
-    headers = [JSON, (b"x-request-id", request_id.encode())]
-    if error.retry_after is not None:
-        # Whole seconds, rounded up, and never 0, which SDKs take for "not given".
-        headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
-        headers.append((b"retry-after-ms", b"%d" % max(int(error.retry_after * 1000), 1)))
-    if isinstance(error, _FINAL):
-        headers.append((b"x-should-retry", b"false"))
-    return headers
-
-
-def rest_path(text: str) -> str:
-    """Field paths of the proto in the words of the body."""
-    for path, words in _PATHS:
-        text = path.sub(words, text)
-    return text
+def rest_path(path: str) -> str:
+    """A field path of the proto in the words of the body."""
+    for pattern, words in _PATHS:
+        path = pattern.sub(words, path)
+    return path
 
 
 def plain_envelope(message: str, kind: str, code: str | None) -> bytes:

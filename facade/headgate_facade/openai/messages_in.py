@@ -18,9 +18,9 @@ import msgspec
 from headgate.errors import InvalidRequest
 from headgate.v1 import content_pb2
 from headgate.wire import Extra, MalformedJson, json_text, raw_array, raw_object, raw_text
+from headgate_facade.malformed import misshapen
 from headgate_facade.openai import wire
 from headgate_facade.openai.carried import GENERATED_IMAGE, VENDOR_PART
-from headgate_facade.openai.malformed import misshapen
 from headgate_facade.openai.proofs import read_details, take_signature
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field
 from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError
 from headgate.v1 import model_service_pb2
+from headgate_facade.failures import error_headers
 from headgate_facade.http import call_context
 from headgate_facade.listing import ModelsDoor, every_model
-from headgate_facade.openai.errors import envelope, error_headers
+from headgate_facade.openai.errors import envelope
 
 
 class ModelObject(BaseModel):

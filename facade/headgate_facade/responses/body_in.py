@@ -13,10 +13,10 @@ import msgspec
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate.wire import Extra, MalformedJson, raw_text
+from headgate_facade.malformed import unreadable
 from headgate_facade.responses import wire
 from headgate_facade.responses.items_in import KEPT_NOTHING, InputReader
 from headgate_facade.responses.naming import DIALECT
-from headgate_facade.responses.refusals import unreadable
 from headgate_facade.responses.tools_in import Original, ToolTable, extra_text
 
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ def read_responses(body: bytes) -> ResponsesCall:
     try:
         return _read(wire.BODY.decode(body))
     except MalformedJson as error:
-        raise unreadable(error, body) from error
+        raise unreadable(error, body, "model and input") from error
 
 
 def _read(body: wire.ResponsesBody) -> ResponsesCall:

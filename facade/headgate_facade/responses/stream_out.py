@@ -16,7 +16,7 @@ import msgspec
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_facade.http import EVENT_STREAM
-from headgate_facade.responses.errors import Paths, error_json, failure_json
+from headgate_facade.responses.errors import error_json, failure_json
 from headgate_facade.responses.items_out import (
     Json,
     annotation_json,
@@ -49,7 +49,6 @@ class EventWriter:
     Args:
         echo: members that responses repeat of the request.
         originals: what the caller calls its tools.
-        paths: for the words of an error.
         clock: tells the time, in Unix seconds.
     """
 
@@ -60,12 +59,10 @@ class EventWriter:
         self,
         echo: Json,
         originals: dict[str, Original],
-        paths: Paths,
         clock: Callable[[], float],
     ) -> None:
         self._head = Head(echo)
         self._originals = originals
-        self._paths = paths
         self._clock = clock
         self._output = Output("", "", originals)
         self._open: dict[int, _Open] = {}  # by part
@@ -97,12 +94,10 @@ class EventWriter:
 
         Some clients raise what the first tells, others look for the second alone.
         """
-        told = error_json(error, self._paths)
+        told = error_json(error)
         flat = {name: told[name] for name in ("code", "message", "param")}
         self._put("error", {**flat, "error": told})
-        failed = self._head.body(
-            items_json(self._output, "incomplete"), error=failure_json(error, self._paths)
-        )
+        failed = self._head.body(items_json(self._output, "incomplete"), error=failure_json(error))
         self._put("response.failed", {"response": failed})
         return self._taken()
 

@@ -39,7 +39,6 @@ GENERIC = Vendor(
     auth="none",
     thought_signatures=True,
     assistant_images=True,
-    raw_output=True,
     completions=True,
 )
 

@@ -6,6 +6,10 @@ Which models write which tags is data in families.toml, which servers pass them 
 Tags count only at the very beginning of an answer: further in, they are what the text is about. The line
 ends around them are theirs and dropped; everything else stays as it is. Thinking without an end was cut
 short, and is all thinking.
+
+Where the prompt has the opening tag, only the closing one tells thinking from an answer without any. Until
+it comes, the text is held back: an answer shown as thinking would be lost to its reader, thinking that
+comes late is not.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from headgate_server.providers.base import Target
 Pieces = list[tuple[Literal["reasoning", "text"], str]]
 
 _LINE_ENDS = "\r\n"
+_MOST_HELD = 64 * 1024  # characters
 _JSON_FORMS = ("json_object", "json_schema")
 
 
@@ -113,9 +118,12 @@ class ThinkSplitter:
         if begun.startswith(opening):
             self._place, self._fresh = "thinking", True
             self._held = begun.removeprefix(opening)
-        elif ended or not opening.startswith(begun):
-            self._fresh = self._tags.prefilled
-            self._place = "thinking" if self._tags.prefilled else "text"
+        elif not ended and opening.startswith(begun):
+            return
+        elif not self._tags.prefilled or (ended and self._tags.closing not in self._held):
+            self._place = "text"
+        elif self._tags.closing in self._held or len(self._held) > _MOST_HELD:
+            self._place, self._fresh = "thinking", True
 
     def _drop_line_ends(self) -> None:
         if self._fresh:

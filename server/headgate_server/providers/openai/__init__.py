@@ -52,7 +52,7 @@ class OpenAIDialect:
     def stream_decoder(self, request: chat_pb2.ChatRequest, target: Target) -> OpenAIStreamDecoder:
         """A decoder for one streamed answer."""
         if request.HasField("text_completion"):
-            return completion_decoder(self._max_event_bytes, target.vendor)
+            return completion_decoder(self._max_event_bytes, target.vendor, request)
         tags = tags_of(request, target)
         return OpenAIStreamDecoder(self._max_event_bytes, target.vendor, tags)
 

@@ -7,6 +7,7 @@ said in vendors.toml.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ from headgate_server.providers.vendors import Vendor
 
 _encode_json = msgspec.json.Encoder().encode
 
+# An array, but not of token ids.
+_SEVERAL_PROMPTS = re.compile(r'\s*\[\s*["\[]')
 # Values that ask for nothing, so that nobody need hear that the vendor does not take them.
 _IDLE = {"suffix": "", "echo": False, "best_of": 1}
 # Fields that go into the body as they are. The API knows one name for the bound only.
@@ -97,9 +100,14 @@ def decode_completion(body: bytes) -> chat_pb2.ChatResponse:
         raise malformed(error) from error
 
 
-def completion_decoder(max_event_bytes: int, vendor: Vendor) -> OpenAIStreamDecoder:
+def completion_decoder(
+    max_event_bytes: int, vendor: Vendor, request: chat_pb2.ChatRequest
+) -> OpenAIStreamDecoder:
     """A decoder for one streamed answer."""
-    return OpenAIStreamDecoder(max_event_bytes, vendor, parse_chunk=_parse)
+    prompt = request.text_completion.prompt_json
+    # Of several completions of one prompt, each tells the tokens of the same prompt.
+    several = request.n <= 1 and _SEVERAL_PROMPTS.match(prompt) is not None
+    return OpenAIStreamDecoder(max_event_bytes, vendor, parse_chunk=_parse, several_prompts=several)
 
 
 def _parse(data: bytes) -> AnswerWire:

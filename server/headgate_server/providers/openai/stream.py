@@ -56,6 +56,7 @@ class OpenAIStreamDecoder:
         vendor: facts of the target's kind.
         tags: what the model may put around its thinking, in the text.
         parse_chunk: reads one chunk.
+        several_prompts: whether each choice answers a prompt of its own.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class OpenAIStreamDecoder:
         vendor: Vendor,
         tags: ThinkTags | None = None,
         parse_chunk: Callable[[bytes], AnswerWire] = parse,
+        *,
+        several_prompts: bool = False,
     ) -> None:
         self._parser = SseParser(max_event_bytes)
         self._parse = parse_chunk
@@ -75,6 +78,7 @@ class OpenAIStreamDecoder:
         self._failure: GatewayError | None = None
         self._usage: chat_pb2.Usage | None = None
         self._usage_per_choice = vendor.usage_per_choice
+        self._several_prompts = several_prompts
         self._fingerprint: str | None = None
         self._tier: str | None = None
         self._extra: dict[str, msgspec.Raw] = {}
@@ -145,6 +149,8 @@ class OpenAIStreamDecoder:
             usage = decode_usage(chunk.usage, chat_pb2.Usage())
             if self._usage_per_choice and self._usage is not None:
                 usage.output_tokens += self._usage.output_tokens
+                if self._several_prompts:
+                    usage.input_tokens += self._usage.input_tokens
                 usage.total_tokens = usage.input_tokens + usage.output_tokens
             self._usage = usage
         if chunk.extra:
