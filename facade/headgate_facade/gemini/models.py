@@ -12,8 +12,9 @@ from starlette.responses import Response
 from headgate.core import CallContext, ChatCore
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import model_service_pb2
-from headgate_facade.failures import error_headers
+from headgate_facade.failures import error_headers, in_words
 from headgate_facade.gemini.errors import JSON_UTF8, envelope
+from headgate_facade.gemini.places import Places, rest_path
 from headgate_facade.http import Headers, call_context
 
 _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
@@ -95,6 +96,7 @@ def _answer(body: object, context: CallContext) -> Response:
 
 
 def _failed(error: GatewayError, context: CallContext) -> Response:
+    error = in_words(error, lambda path: rest_path(path, Places()))
     headers = error_headers(error, context.request_id, JSON_UTF8)
     return _response(error.http_status, headers, envelope(error, context.request_id))
 
