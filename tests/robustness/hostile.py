@@ -1,4 +1,4 @@
-"""What every vendor's answers and failures look like on the wire, piece by piece, so that they can be broken.
+"""What every vendor's answers and failures look like on the wire, in pieces that can be broken.
 
 Independent of the dialects under test. Shapes that are answers come from square.vendors; the failures are
 in the forms that the vendors' pages on errors show.
@@ -118,13 +118,14 @@ def _envelope(kind: str, status: int, message: str) -> tuple[Json, dict[str, str
     if kind == "openai" or kind == "openai_responses":
         types = {401: "authentication_error", 429: "rate_limit_error"}
         error = {"message": message, "type": types.get(status, "server_error"), "code": None}
-        return {"error": error | {"param": None}}, {}
+        return {"error": error | {"param": "tools" if status == 400 else None}}, {}
     if kind == "anthropic":
         types = {
             401: "authentication_error", 403: "permission_error", 429: "rate_limit_error",
             529: "overloaded_error",
         }  # fmt: skip
-        error = {"type": types.get(status, "api_error"), "message": message}
+        member = "tools: " if status == 400 else ""
+        error = {"type": types.get(status, "api_error"), "message": member + message}
         return {"type": "error", "error": error, "request_id": "req_1"}, {}
     if kind == "gemini":
         names = {

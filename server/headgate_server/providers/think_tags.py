@@ -7,9 +7,9 @@ Tags count only at the very beginning of an answer: further in, they are what th
 ends around them are theirs and dropped; everything else stays as it is. Thinking without an end was cut
 short, and is all thinking.
 
-Where the prompt has the opening tag, only the closing one tells thinking from an answer without any. Until
-it comes, the text is held back: an answer shown as thinking would be lost to its reader, thinking that
-comes late is not.
+Where the prompt has the opening tag, only the closing one tells thinking from an answer without any.
+Until it comes, the text is held back: an answer shown as thinking would be lost to its reader, thinking
+that comes late is not.
 """
 
 from __future__ import annotations
