@@ -16,6 +16,8 @@ import pytest
 
 from fakes.gateway import Gateway
 from fakes.upstream import FakeUpstream
+from headgate.errors import InvalidRequest
+from headgate.v1 import chat_pb2, content_pb2
 from square.doors import DOORS, Door, Talk, Told
 from square.vendors import USAGE_IN, USAGE_OUT, VENDORS, Call, Reply, Seen, Vendor
 
@@ -191,3 +193,17 @@ async def test_an_image_for_a_blind_model_is_refused_before_any_call(pair: Pair)
     assert answered.status_code == 400, answered.text
     assert "image" in answered.text
     assert not pair.site.up.requests
+
+
+async def test_an_image_for_a_blind_model_is_refused_over_grpc_too(site: Site) -> None:
+    message = content_pb2.Message(role=content_pb2.ROLE_USER)
+    message.parts.add(text="What is this?")
+    message.parts.add().image.CopyFrom(content_pb2.Media(data=PIXEL, media_type="image/png"))
+    request = chat_pb2.ChatRequest(model="blind", messages=[message])
+    async with site.gateway.client() as client:
+        with pytest.raises(InvalidRequest, match="takes no image") as whole:
+            await client.chat_complete(request)
+        with pytest.raises(InvalidRequest, match="takes no image"):
+            await client.chat_stream(request).next_batch()
+    assert whole.value.violations[0].field == "messages[0].parts[1]"
+    assert not site.up.requests
