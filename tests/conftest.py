@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+import trustme
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
@@ -23,9 +24,19 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with one certificate authority, of nobody."""
+    path = tmp_path_factory.mktemp("authorities") / "one.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return str(path)
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
     """No provider keys and no settings leak in."""
+    # Each HTTP client reads all authorities of the world when it is made, which takes 50 ms.
+    monkeypatch.setenv("SSL_CERT_FILE", one_authority)
     for name in list(os.environ):
         if (name.startswith("HEADGATE_") and name != "HEADGATE_CACHE") or name.endswith(
             ("_API_KEY", "_BASE_URL", "_PROXY", "_proxy")

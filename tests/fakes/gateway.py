@@ -7,10 +7,12 @@ calls the core directly, as `headgate serve` does. Tests that take both must not
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Mapping
 from types import TracebackType
 
 import httpx
+import uvicorn.server
 
 from headgate import Client
 from headgate.core import ChatCore
@@ -26,6 +28,14 @@ from headgate_server.routing import STRATEGIES
 from headgate_server.settlement import Settlement
 
 KEY = "test-key-0123456789"
+
+
+async def _short_sleep(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.002))
+
+
+# uvicorn looks every tenth of a second whether its connections have gone: minutes, over all tests.
+uvicorn.server.asyncio = types.SimpleNamespace(**(vars(asyncio) | {"sleep": _short_sleep}))  # type: ignore[assignment]
 
 
 def config_for(upstream_base_url: str, *, extra: str = "", model_extra: str = "") -> str:
