@@ -13,8 +13,15 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headgate.core import CallContext, ChatCore, EventStream
-from headgate.errors import GatewayError, InternalError, Overloaded
+from headgate.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    UpstreamProtocol,
+)
 from headgate.v1 import chat_pb2
+from headgate.wire import MalformedJson
 from headgate_facade.failures import Words, error_headers, in_words
 from headgate_facade.http import (
     JSON,
@@ -157,6 +164,8 @@ class _Endpoint(Generic[AnyDoor, AnyAsked]):
             error = raised
         except ClientGone:
             return
+        except (RecursionError, UnicodeDecodeError, MalformedJson) as raised:
+            error = _unfit(raised, InvalidRequest if asked is None else UpstreamProtocol)
         except Exception:
             # The core's own defects arrive as InternalError; this one is the front door's.
             _log.exception("request %s failed", context.request_id)
@@ -179,6 +188,20 @@ class _Endpoint(Generic[AnyDoor, AnyAsked]):
         if self._door.id_header:
             headers.append((self._door.id_header, context.request_id.encode()))
         return headers
+
+
+def _unfit(found: Exception, kind: type[InvalidRequest] | type[UpstreamProtocol]) -> GatewayError:
+    """JSON that passed its first reader, and not the next.
+
+    What goes through as it came is looked at where it is needed, and by readers who stand higher on the
+    stack than the first one.
+    """
+    whose = "the body" if kind is InvalidRequest else "the upstream's answer"
+    if isinstance(found, RecursionError):
+        return kind(f"{whose} holds JSON that is nested too deeply")
+    if isinstance(found, UnicodeDecodeError):
+        return kind(f"{whose} is not valid UTF-8")
+    return kind(f"{whose} holds JSON that cannot be read: {found}")
 
 
 class CountEndpoint(_Endpoint[CountingDoor, Asked]):
@@ -230,7 +253,7 @@ class ChatEndpoint(_Endpoint[Door, Call]):
             headers = [*writer.headers, *headers]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             pinger = _Pinger(send, self._settings.ping_interval, writer.ping)
-            await self._pump(batch, events, writer, send, pinger, call.words)
+            await self._pump(batch, events, writer, send, pinger, call.words, context.request_id)
         finally:
             if pinger is not None:
                 pinger.stop()
@@ -244,6 +267,7 @@ class ChatEndpoint(_Endpoint[Door, Call]):
         send: Send,
         pinger: _Pinger,
         words: Words,
+        request_id: str,
     ) -> None:
         try:
             while batch:
@@ -253,7 +277,14 @@ class ChatEndpoint(_Endpoint[Door, Call]):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 batch = await events.next_batch()
         except GatewayError as error:
+            error.request_id = error.request_id or request_id
             await _last(writer.error(in_words(error, words)), send)
+        except Exception:
+            # The front door's own defect; without an error the stream might pass for a whole one.
+            _log.exception("request %s failed", request_id)
+            opaque = InternalError(f"internal error; the log has it under {request_id}")
+            opaque.request_id = request_id
+            await _last(writer.error(opaque), send)
         except asyncio.CancelledError:
             # The listener's end cuts what outlasts its patience. (Or the client has gone, and this
             # goes nowhere.)

@@ -13,7 +13,9 @@ from contextlib import aclosing
 
 from headgate.core import CallContext
 from headgate.errors import (
+    FieldViolation,
     GatewayError,
+    InvalidRequest,
     QuotaExhausted,
     RateLimited,
     UpstreamProtocol,
@@ -38,6 +40,10 @@ _NEXT_TARGET = (
     RateLimited,
     QuotaExhausted,
 )
+_REDACTED = "[redacted]"
+# What is shorter, such as a header that is "1", is no secret, and its place could not be told anyway.
+_SHORTEST_SECRET = 4
+_SHORTEST_PIECE = 8
 
 
 class Executor:
@@ -142,9 +148,7 @@ class Executor:
         """Adds the target to the error, and takes our secrets out of its text."""
         error.with_metadata(provider=target.provider, model=target.model)
         for secret in self._providers[target.provider].secrets:
-            if secret in error.message:
-                error.message = error.message.replace(secret, "[redacted]")
-                error.args = (error.message,)
+            _redact(error, secret)
         if isinstance(error, UpstreamRejectedUs):
             _log.error(
                 "provider %s rejected the gateway's credentials (request %s)",
@@ -156,3 +160,27 @@ class Executor:
 def _begin(record: Settlement, target: Target) -> None:
     record.attempts += 1
     record.provider, record.target_model = target.provider, target.model
+
+
+def _redact(error: GatewayError, secret: str) -> None:
+    """Takes a secret out of all that an error says."""
+    error.message = _without(secret, error.message)
+    error.args = (error.message,)
+    error.metadata = {name: _without(secret, fact) for name, fact in error.metadata.items()}
+    if isinstance(error, InvalidRequest):
+        error.violations = [
+            FieldViolation(_without(secret, each.field), _without(secret, each.description))
+            for each in error.violations
+        ]
+
+
+def _without(secret: str, text: str) -> str:
+    if len(secret) < _SHORTEST_SECRET:
+        return text
+    text = text.replace(secret, _REDACTED)
+    # Long texts are clipped, perhaps in the middle of the secret.
+    rest = text.removesuffix("…")
+    for length in range(min(len(secret) - 1, len(rest)), _SHORTEST_PIECE - 1, -1):
+        if rest.endswith(secret[:length]):
+            return rest[:-length] + _REDACTED + text[len(rest) :]
+    return text

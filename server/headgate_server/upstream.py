@@ -130,14 +130,15 @@ class Upstream:
         """
         origin, head = self._prepare(call)
         clock = self._clock(deadline)
+        fresh = False
         while True:
-            connection = await self._connection(origin, clock)
+            connection = await self._connection(origin, clock, fresh=fresh)
             try:
                 connection.send(head, call.body, clock)
                 body = await connection.whole(self._max_body_bytes)
                 return Answer(connection.status, connection.headers, body)
             except Stale:
-                continue
+                fresh = True
             finally:
                 self._release(origin, connection)
 
@@ -151,13 +152,15 @@ class Upstream:
         """
         origin, head = self._prepare(call)
         clock = self._clock(deadline)
+        fresh = False
         while True:
-            connection = await self._connection(origin, clock)
+            connection = await self._connection(origin, clock, fresh=fresh)
             try:
                 connection.send(head, call.body, clock)
                 try:
                     await connection.head()
                 except Stale:
+                    fresh = True
                     continue
                 yield StreamedAnswer(connection)
                 return
@@ -192,8 +195,9 @@ class Upstream:
             known = self._heads[call.url] = (call.headers, origin, head)
         return known[1], known[2] + b"%d\r\n\r\n" % len(call.body)
 
-    async def _connection(self, origin: Origin, clock: Clock) -> Connection:
-        kept = self._kept.get(origin)
+    async def _connection(self, origin: Origin, clock: Clock, *, fresh: bool) -> Connection:
+        """A kept connection, or a new one. After a stale one only that: a request is repeated once."""
+        kept = None if fresh else self._kept.get(origin)
         while kept:
             connection = kept.pop()
             if connection.usable and connection.idle_until > time.monotonic():

@@ -40,6 +40,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_completion_tokens": (1, math.inf),
     "top_logprobs": (0, 20),
 }
+# What some provider can read: each refuses those that it cannot.
+_URLS = ("https://", "http://", "data:", "gs://", "s3://")
 _MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
 
 
@@ -93,7 +95,7 @@ def _message(message: content_pb2.Message, index: int, kinds: frozenset[str]) ->
         yield from _object(f"messages[{index}].extra_json", message.extra_json)
     for place, part in enumerate(message.parts):
         kind = part.WhichOneof("kind")
-        if kind == "text" and "text" in kinds:
+        if kind == "text" and "text" in kinds and not part.annotations:
             if part.HasField("extra_json"):
                 yield from _object(f"messages[{index}].parts[{place}].extra_json", part.extra_json)
             continue
@@ -110,6 +112,11 @@ def _message(message: content_pb2.Message, index: int, kinds: frozenset[str]) ->
 def _part(part: content_pb2.Part, kind: str, path: str, role: content_pb2.Role.ValueType) -> Found:
     if part.HasField("extra_json"):
         yield from _object(f"{path}.extra_json", part.extra_json)
+    for place, annotation in enumerate(part.annotations):
+        if annotation.HasField("other_json"):
+            yield from _object(f"{path}.annotations[{place}].other_json", annotation.other_json)
+        elif not annotation.HasField("url_citation"):
+            yield f"{path}.annotations[{place}]", "has no kind; set url_citation or other_json"
     if kind == "tool_call":
         if not part.tool_call.name:
             yield f"{path}.tool_call.name", "is required"
@@ -162,8 +169,8 @@ def _media(media: content_pb2.Media, path: str, role: content_pb2.Role.ValueType
     elif source == "data":
         if not media.media_type:
             yield f"{path}.media_type", "is required with data"
-    elif source == "url" and not media.url.startswith(("https://", "http://", "data:", "gs://")):
-        yield f"{path}.url", "must be an https: or data: URL"
+    elif source == "url" and not media.url.startswith(_URLS):
+        yield f"{path}.url", f"must be a URL that begins with one of {', '.join(_URLS)}"
 
 
 def _object(path: str, text: str) -> Found:

@@ -8,10 +8,7 @@ import zlib
 
 
 def event_stream(text: str) -> bytes:
-    """AWS's binary framing of the events in these lines.
-
-    https://smithy.io/2.0/aws/amazon-eventstream.html
-    """
+    """The events in these lines: `[type, payload]` each, or `{"exception": type, "payload": ...}`."""
     out = b""
     for line in text.splitlines():
         given = json.loads(line)
@@ -27,8 +24,12 @@ def event_stream(text: str) -> bytes:
             + struct.pack("!H", len(value)) + value.encode()
             for name, value in headers.items()
         )  # fmt: skip
-        body = json.dumps(payload, separators=(",", ":")).encode()
-        prelude = struct.pack("!II", 16 + len(block) + len(body), len(block))
-        message = prelude + struct.pack("!I", zlib.crc32(prelude)) + block + body
-        out += message + struct.pack("!I", zlib.crc32(message))
+        out += frame(block, json.dumps(payload, separators=(",", ":")).encode())
     return out
+
+
+def frame(headers: bytes, payload: bytes = b"{}") -> bytes:
+    """A message with a block of headers, however odd, and the right lengths and checksums."""
+    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))

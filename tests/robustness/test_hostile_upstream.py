@@ -37,6 +37,7 @@ from fakes.upstream import (
     raw,
     redirect,
     reset,
+    slow,
     sse,
     trickle,
 )
@@ -180,6 +181,20 @@ async def test_a_kept_connection_that_was_closed_is_replaced_unseen() -> None:
             response = await http.post("/v1/chat/completions", json=BODY)
             assert response.status_code == 200
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
+async def test_a_request_is_repeated_once_at_most(stream: bool) -> None:
+    """However many connections are kept: a request that kills its server must not go through them all."""
+    async with FakeUpstream() as up, Gateway(config_for(up.base_url)) as gw, gw.http() as http:
+        up.default(slow(0.05, chat()))
+        await asyncio.gather(*[http.post("/v1/chat/completions", json=BODY) for _ in range(8)])
+        assert up.connections == 8
+        up.requests.clear()
+        up.default(reset())
+        response = await http.post("/v1/chat/completions", json=BODY | {"stream": stream})
+        assert response.status_code == 503
+        assert len(up.requests) == 2
 
 
 async def test_connections_are_kept() -> None:

@@ -244,7 +244,7 @@ def test_mutated_bytes(running: Running, data: st.DataObject) -> None:
             5,
             "messages[2].content[1].image_url.url",
         ),
-        (("messages", 2, "content", 0, "type"), "bogus", "messages[2].content[0].type"),
+        (("messages", 2, "content", 0, "type"), 5, "messages[2].content[0].type"),
         (("messages", 0, "role"), "king", "messages[0].role"),
         (("messages",), [], "messages"),
         (("temperature",), "hot", "temperature"),

@@ -11,7 +11,6 @@ from headgate.errors import InvalidRequest, UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server.providers import DIALECTS, vendor_of
 from headgate_server.providers.anthropic import AnthropicDialect
-from headgate_server.providers.anthropic.models import FACTS, facts_of
 from headgate_server.providers.base import (
     Dialect,
     Endpoint,
@@ -20,7 +19,8 @@ from headgate_server.providers.base import (
     TokenCounter,
     UnsupportedPolicy,
 )
-from headgate_server.providers.vendors import families, family_of
+from headgate_server.providers.claude import thinking_types
+from headgate_server.providers.vendors import Family, families, family_of
 
 ENDPOINT = Endpoint("https://a.example", {"x-api-key": "k", "content-type": "application/json"})
 
@@ -174,9 +174,12 @@ def test_the_count() -> None:
 # Families.
 
 
-def test_every_family_of_the_maker_is_known() -> None:
-    names = {family.name for family in families() if family.name.startswith("claude")}
-    assert names == set(FACTS)
+CLAUDES = [family for family in families() if family.name.startswith("claude")]
+
+
+def test_every_family_of_the_maker_says_how_it_thinks() -> None:
+    assert [family.name for family in CLAUDES if not family.thinking_types] == ["claude-3"]
+    assert not any(family.thinking_types for family in families() if family not in CLAUDES)
 
 
 @pytest.mark.parametrize(
@@ -203,17 +206,20 @@ def test_every_family_of_the_maker_is_known() -> None:
     ],
 )
 def test_how_models_think(model: str, types: set[str]) -> None:
-    assert facts_of(family_of(model).name).thinking == types
+    assert set(thinking_types(family_of(model))) == types
 
 
-@pytest.mark.parametrize("family", list(FACTS))
-def test_efforts_go_with_adaptive_thinking(family: str) -> None:
-    facts = next(known for known in families() if known.name == family)
-    if "adaptive" in FACTS[family].thinking:
-        assert facts.efforts
+def test_other_vendors_models_know_the_oldest_form_of_thinking() -> None:
+    assert thinking_types(family_of("unheard-of")) == ("enabled", "disabled")
+
+
+@pytest.mark.parametrize("family", CLAUDES, ids=lambda family: family.name)
+def test_efforts_go_with_adaptive_thinking(family: Family) -> None:
+    if "adaptive" in family.thinking_types:
+        assert family.efforts
         # Whoever thinks as it likes and takes no budget takes no sampling parameters either.
-        assert ("temperature" in facts.refuses) is (
-            "enabled" not in FACTS[family].thinking or family == "claude-mythos-preview"
+        assert ("temperature" in family.refuses) is (
+            "enabled" not in family.thinking_types or family.name == "claude-mythos-preview"
         )
 
 

@@ -11,7 +11,7 @@ from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server.providers.base import Endpoint, Target, TokenCounter, UnsupportedPolicy
 from headgate_server.providers.bedrock import BedrockDialect
-from headgate_server.providers.bedrock.encode import FIELDS
+from headgate_server.providers.bedrock.encode import FIELDS, PLAIN_FIELDS
 from headgate_server.providers.bedrock.models import foundation_model
 from headgate_server.providers.vendors import family_of, vendors
 
@@ -59,7 +59,7 @@ ELSEWHERE = {
 
 def test_every_field_of_the_request_has_a_home() -> None:
     fields = {field.name for field in chat_pb2.ChatRequest.DESCRIPTOR.fields}
-    assert fields == FIELDS.keys() | ELSEWHERE
+    assert fields == PLAIN_FIELDS.keys() | FIELDS.keys() | ELSEWHERE
 
 
 def test_streams_differ_in_the_address_only() -> None:
@@ -362,9 +362,24 @@ def test_tokens_are_counted_for_the_foundation_model() -> None:
         tools=[TOOL], max_tokens=5, reasoning=chat_pb2.ReasoningOptions(budget_tokens=2000)
     )
     call = DIALECT.encode_count(asked, target(f"eu.{CLAUDE}"), ENDPOINT)
+    assert call is not None
     assert call.url == f"{ENDPOINT.base_url}/model/{CLAUDE.replace(':', '%3A')}/count-tokens"
     counted = json.loads(call.body)["input"]["converse"]
     assert counted.keys() == {"messages", "toolConfig", "additionalModelRequestFields"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "us.anthropic.claude-opus-4-7",
+        "anthropic.claude-sonnet-5",
+        "us.amazon.nova-2-lite-v1:0",
+        "meta.llama3-3-70b-instruct-v1:0",
+        "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc",
+    ],
+)
+def test_models_that_the_service_does_not_count(model: str) -> None:
+    assert DIALECT.encode_count(request(), target(model), ENDPOINT) is None
 
 
 @pytest.mark.parametrize(

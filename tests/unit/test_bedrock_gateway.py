@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from fakes.aws import given_signature, signature_of
 from fakes.eventstream import event_stream
 from fakes.gateway import Gateway
 from fakes.upstream import FakeUpstream, answer
 from headgate.errors import RateLimited
 from headgate.fold import fold
 from headgate.v1 import chat_pb2, content_pb2
-from unit.test_aws_credentials import given_signature, signature_of
 
 Json = dict[str, Any]
 SECRET = "wJalrXUtnFEMI+bPxRfiCYEXAMPLEKEY"
@@ -251,6 +251,20 @@ async def test_tokens_are_counted_by_the_service(gateway: Gateway, upstream: Fak
     headers = {name.lower(): value for name, value in record.headers.items()}
     url = upstream.origin + record.path
     assert given_signature(headers) == signature_of(headers, url, record.body, SECRET)
+
+
+async def test_tokens_of_other_models_are_estimated(upstream: FakeUpstream) -> None:
+    config = f"""
+providers:
+  aws: {{kind: bedrock, base_url: "{upstream.origin}", api_key: "bedrock-api-key-secret"}}
+models:
+  m: {{targets: [{{provider: aws, model: "us.amazon.nova-2-lite-v1:0"}}]}}
+"""
+    async with Gateway(config) as gateway, gateway.client() as client:
+        counted = await client.count_tokens(chat_pb2.CountTokensRequest(request=asked()))
+    assert counted.estimated
+    assert counted.input_tokens > 0
+    assert upstream.requests == []
 
 
 async def test_a_key_for_bedrock_goes_as_bearer(upstream: FakeUpstream) -> None:

@@ -131,6 +131,7 @@ def test_boto3_counts_with_the_same_call(silent_client: Any) -> None:
     asked.messages.add(role=3).parts.add(text="Hi")
     endpoint = Endpoint("https://bedrock-runtime.us-east-1.amazonaws.com", {})
     ours = BedrockDialect(1 << 20).encode_count(asked, to, endpoint)
+    assert ours is not None
     silent_client.sent.clear()
     silent_client.count_tokens(modelId=model, **json.loads(ours.body))
     (theirs,) = silent_client.sent

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fakes.eventstream import event_stream
+from fakes.eventstream import event_stream, frame
 from headgate.errors import (
     GatewayError,
     Overloaded,
@@ -22,7 +22,6 @@ from headgate_server.providers.base import Target
 from headgate_server.providers.bedrock import BedrockDialect
 from headgate_server.providers.bedrock.answer import FINISH_REASONS
 from headgate_server.providers.vendors import family_of, vendors
-from unit.test_eventstream import frame
 
 Json = dict[str, Any]
 MODEL = "anthropic.claude-sonnet-4-5-20250929-v1:0"

@@ -49,7 +49,7 @@ ELSEWHERE = {
     *("model", "messages", "extra_body_json", "extra_dialect", "provider_options_json"),
     *("n", "logit_bias", "top_logprobs", "audio", "prediction", "service_tier", "metadata"),
     *("web_search_options", "store", "user", "safety_identifier", "prompt_cache_key"),
-    *("verbosity", "text_completion"),
+    *("verbosity", "text_completion", "parallel_tool_calls"),
 }
 
 

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from fakes.eventstream import event_stream
+from fakes.eventstream import event_stream, frame
 from headgate.errors import UpstreamProtocol
 from headgate_server.providers.bedrock.eventstream import EventStreamParser, Message
 
@@ -20,12 +20,6 @@ LINES = [
     ["big", {"x": "y" * 5000}],
 ]
 STREAM = event_stream("\n".join(map(json.dumps, LINES)))
-
-
-def frame(headers: bytes, payload: bytes = b"{}") -> bytes:
-    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
-    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
-    return message + struct.pack("!I", zlib.crc32(message))
 
 
 def parse(*pieces: bytes, limit: int = 1 << 20) -> list[Message]:
@@ -58,13 +52,14 @@ def test_every_cut_gives_the_same_messages() -> None:
         assert parse(*pieces) == expected
 
 
-def test_empty_says_whether_a_message_is_under_way() -> None:
+def test_the_end_is_where_a_message_ends() -> None:
     parser = EventStreamParser(1 << 20)
-    assert parser.empty
+    assert parser.finish() == ()
     list(parser.feed(STREAM[:-1]))
-    assert not parser.empty
+    with pytest.raises(UpstreamProtocol, match="in the middle"):
+        parser.finish()
     list(parser.feed(STREAM[-1:]))
-    assert parser.empty
+    assert parser.finish() == ()
 
 
 def test_headers_of_all_types() -> None:

@@ -254,3 +254,21 @@ def test_any_message_is_valid_or_refused(raw: bytes) -> None:
         validate(request)
     except InvalidRequest:
         pass
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.b/c", "http://a.b/c", "data:,x", "gs://b/c", "s3://b/c"]
+)
+def test_urls_that_some_provider_can_read(url: str) -> None:
+    request = valid()
+    request.messages[USER].parts[0].image.url = url
+    validate(request)
+
+
+def test_the_refusal_of_a_url_names_those_that_are_read() -> None:
+    request = valid()
+    request.messages[USER].parts[0].image.url = "file:///etc/passwd"
+    with pytest.raises(InvalidRequest) as caught:
+        validate(request)
+    for scheme in ("https://", "data:", "gs://", "s3://"):
+        assert scheme in caught.value.violations[0].description

@@ -23,6 +23,7 @@ _WITHIN = (
     (re.compile(r"(?<=\])\.(image|file)\.\w+"), ".source"),
     (re.compile(r"(?<=\])\.(image|file|text|reasoning|tool_call|tool_result)\b"), ""),
     (re.compile(r"(?<=\])\.vendor_part(\.\w+)?"), ""),
+    (re.compile(r"(?<=\])\.annotations(\[\d+\])(\.other_json)?"), r".citations\1"),
     (re.compile(r"(?<=\])\.extra_json\b"), ""),
     (re.compile(r"\b(tools\[\d+\])\.provider_tool_json\b"), r"\1"),
     (re.compile(r"\b(tools\[\d+\])\.function\.parameters_json\b"), r"\1.input_schema"),

@@ -32,7 +32,7 @@ from headgate_facade.anthropic.blocks_out import (
 )
 from headgate_facade.anthropic.errors import envelope
 from headgate_facade.anthropic.messages_out import ending_json, message_json
-from headgate_facade.http import EVENT_STREAM
+from headgate_facade.http import EVENT_STREAM, one_line
 
 _encode = msgspec.json.Encoder().encode
 
@@ -279,7 +279,8 @@ _DELTAS = {
 
 
 def _event(name: str, body: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name, **body}))
+    line = one_line(_encode({"type": name, **body}))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), line)
 
 
 class _Part:

@@ -12,6 +12,7 @@ thought's text goes along inside the seal: some vendors take a proof back only t
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -306,8 +307,9 @@ def usage_json(usage: chat_pb2.Usage, view: View) -> Json:
         merge_into(body, usage.extra_json)
         # Gemini counts what its own tools had put into the prompt apart.
         tool_use = body.get("toolUsePromptTokenCount")
-        if tool_use is not None:
-            body["promptTokenCount"] -= msgspec.json.decode(tool_use, type=int)
+        with contextlib.suppress(msgspec.ValidationError):  # it is whatever the upstream sent
+            count = msgspec.json.decode(tool_use or b"0", type=int)
+            body["promptTokenCount"] = max(body["promptTokenCount"] - count, 0)
     for name, count in (
         ("promptTokensDetails", usage.audio_input_tokens),
         ("candidatesTokensDetails", usage.audio_output_tokens),

@@ -28,7 +28,7 @@ from headgate_facade.gemini.content_out import (
     write_part,
 )
 from headgate_facade.gemini.errors import JSON_UTF8, envelope
-from headgate_facade.http import EVENT_STREAM, Headers
+from headgate_facade.http import EVENT_STREAM, Headers, one_line
 
 _encode = msgspec.json.Encoder().encode
 
@@ -107,6 +107,7 @@ class ChunkWriter:
 
     def _put(self, candidates: bytes, tail: bytes, out: list[bytes]) -> None:
         if self._sse:
+            candidates, tail = one_line(candidates), one_line(tail)
             out += (b'data: {"candidates":[', candidates, b"]", tail, b"\r\n\r\n")
         else:
             out += (self._separator, b'{"candidates":[', candidates, b"]", tail)

@@ -14,7 +14,7 @@ import msgspec
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import merge_into
-from headgate_facade.http import EVENT_STREAM
+from headgate_facade.http import EVENT_STREAM, one_line
 from headgate_facade.openai.chat_out import (
     Json,
     annotation_json,
@@ -105,7 +105,7 @@ class ChunkWriter:
         return state
 
     def _put(self, state: _ChoiceState, delta: Json, out: list[bytes]) -> None:
-        out += (self._head, state.head, _encode(delta), state.close, self._tail)
+        out += (self._head, state.head, one_line(_encode(delta)), state.close, self._tail)
 
     def _role(self, state: _ChoiceState, calls: bool, out: list[bytes]) -> None:
         if state.has_role:
@@ -188,7 +188,7 @@ class ChunkWriter:
         choice = {
             "index": delta.choice, "delta": body, "logprobs": logprobs, "finish_reason": None
         }  # fmt: skip
-        out += (self._head, _encode(choice), self._tail)
+        out += (self._head, one_line(_encode(choice)), self._tail)
 
     def _call_delta(self, state: _ChoiceState, delta: chat_pb2.PartDelta) -> Json:
         if self._legacy:
@@ -257,7 +257,7 @@ class ChunkWriter:
         }
         if finished.HasField("extra_json"):
             merge_into(choice, finished.extra_json)
-        out += (self._head, _encode(choice), self._tail)
+        out += (self._head, one_line(_encode(choice)), self._tail)
 
     def _completed(self, completed: chat_pb2.Completed, out: list[bytes]) -> None:
         changed = self._set_head(completed)
@@ -267,12 +267,12 @@ class ChunkWriter:
         if self._include_usage:
             usage = usage_json(completed.usage) if completed.HasField("usage") else None
             last = {"usage": usage, **extra}
-            out += (self._head, b"],", _encode(last)[1:], b"\n\n")
+            out += (self._head, b"],", one_line(_encode(last))[1:], b"\n\n")
         elif extra or changed:
             # What was known only now. Not in a chunk without choices: only who asked for usage
             # expects one of those.
             idle = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]'
-            rest = b"," + _encode(extra)[1:] if extra else b"}"
+            rest = b"," + one_line(_encode(extra))[1:] if extra else b"}"
             out += (self._head, idle, rest, b"\n\n")
         out.append(DONE)
 

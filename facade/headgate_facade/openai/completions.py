@@ -16,7 +16,7 @@ from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate.wire import MalformedJson, json_text, merge_into, raw_text
 from headgate_facade.endpoint import Door
-from headgate_facade.http import EVENT_STREAM, Scope
+from headgate_facade.http import EVENT_STREAM, Scope, one_line
 from headgate_facade.malformed import unreadable
 from headgate_facade.openai.chat_out import usage_json
 from headgate_facade.openai.chunks_out import DONE
@@ -174,7 +174,7 @@ class CompletionWriter:
             elif kind == "choice_finished":
                 finished = event.choice_finished
                 body = _finished({"text": "", "index": finished.choice}, finished)
-                out += (self._head, _encode(body), self._tail)
+                out += (self._head, one_line(_encode(body)), self._tail)
             elif kind == "started":
                 self._members = _head(event.started)
                 self._set_head()
@@ -203,9 +203,9 @@ class CompletionWriter:
         if self._include_usage:
             usage = usage_json(completed.usage) if completed.HasField("usage") else None
             last = {"usage": usage, **extra}
-            out += (self._head, b"],", _encode(last)[1:], b"\n\n")
+            out += (self._head, b"],", one_line(_encode(last))[1:], b"\n\n")
         elif extra:
             # Not in a chunk without choices: only who asked for usage expects one of those.
             self._text(0, "", out)
-            out[-1] = b"]," + _encode(extra)[1:] + b"\n\n"
+            out[-1] = b"]," + one_line(_encode(extra))[1:] + b"\n\n"
         out.append(DONE)

@@ -15,7 +15,7 @@ import msgspec
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2, content_pb2
-from headgate_facade.http import EVENT_STREAM
+from headgate_facade.http import EVENT_STREAM, one_line
 from headgate_facade.responses.errors import error_json, failure_json
 from headgate_facade.responses.items_out import (
     Json,
@@ -107,10 +107,7 @@ class EventWriter:
         return data
 
     def _put(self, kind: str, members: Json) -> None:
-        body = _encode({"type": kind, "sequence_number": self._number, **members})
-        if b"\n" in body or b"\r" in body:
-            # JSON that goes through as it came may have been written over several lines.
-            body = msgspec.json.format(body, indent=-1)
+        body = one_line(_encode({"type": kind, "sequence_number": self._number, **members}))
         self._number += 1
         self._out.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), body))
 

@@ -129,8 +129,8 @@ class TokenCounter(Protocol):
 
     def encode_count(
         self, request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint
-    ) -> HttpCall:
-        """The upstream request that counts. Raises as `encode` does."""
+    ) -> HttpCall | None:
+        """The upstream request that counts; None if it does not for this model. Raises as `encode`."""
         ...
 
     def decode_count(self, body: bytes) -> int:

@@ -1,4 +1,4 @@
-"""What all HTTP APIs' failures have in common: statuses, Retry-After. Pure.
+"""What all HTTP APIs' failures have in common: statuses, Retry-After, bodies of another form. Pure.
 
 A dialect's error module first looks for what its own vendor says in the body, and falls back to
 `of_status`.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import msgspec
 
 from headgate.errors import (
     GatewayError,
@@ -24,7 +27,9 @@ from headgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from headgate.wire import MalformedJson, ShapeDecoder
 
+T = TypeVar("T")
 _MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 _OVERLOAD_STATUSES = (503, 529)
 
@@ -90,3 +95,65 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds):
             return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
     return None
+
+
+def told(error: GatewayError, *, code: str = "", **facts: str) -> GatewayError:
+    """The error with the upstream's own word for it and other facts, as far as it told them."""
+    named = {"upstream_code": code, **facts}
+    return error.with_metadata(**{name: fact[:64] for name, fact in named.items() if fact})
+
+
+def of_answer(error: GatewayError, status: int, headers: Mapping[str, str]) -> GatewayError:
+    """The error with what every answer tells: its status, and how long to wait."""
+    if error.retry_after is None:
+        error.retry_after = retry_after(headers)
+    return error.with_metadata(upstream_status=str(status))
+
+
+# Bodies.
+
+
+def malformed(error: Exception) -> UpstreamProtocol:
+    """One wording for whatever is wrong with an answer's text."""
+    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
+
+
+class _Reading:
+    """Where an answer is read: turns what is wrong with its text into `UpstreamProtocol`."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, MalformedJson):
+            raise malformed(error) from error
+
+
+reading = _Reading()
+
+
+def parse(
+    shape: ShapeDecoder[T], body: bytes, error_in_body: Callable[[bytes], GatewayError | None]
+) -> T:
+    """A body of the expected shape. Raises `GatewayError`: the one in the body, if it holds one."""
+    try:
+        return shape.decode(body)
+    except MalformedJson as error:
+        raise (error_in_body(body) if error.is_json else None) or malformed(error) from error
+
+
+def json_of(body: bytes) -> Any:
+    """A body of any form as JSON; None if it is none."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def text_of(value: object) -> str:
+    """A member of an error body that should be a text; anything else is empty."""
+    return value if isinstance(value, str) else ""
+
+
+def word_of(value: object) -> str:
+    """The same, for members that may be numbers, too, such as codes."""
+    return str(value) if isinstance(value, int) else text_of(value)

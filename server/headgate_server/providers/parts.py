@@ -6,11 +6,23 @@ one before. Calls and media stay open until they are ended, because parallel one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 
 Events = list[chat_pb2.ChatEvent]
 _MAX_PARTS = 1024  # of a choice; more is an upstream gone mad
+
+
+def reason_of(
+    reasons: Mapping[str, chat_pb2.FinishReason.ValueType], words: str, *, calls: bool
+) -> chat_pb2.FinishReason.ValueType:
+    """Our reason for the vendor's words. Behind a call the turn goes on, whatever else is said of it."""
+    reason = reasons.get(words, chat_pb2.FINISH_REASON_OTHER)
+    if calls and reason == chat_pb2.FINISH_REASON_STOP:
+        return chat_pb2.FINISH_REASON_TOOL_CALLS
+    return reason
 
 
 class ChoiceWriter:

@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headgate.core import CallContext
-from headgate.errors import DeadlineExceeded, Overloaded, UpstreamProtocol
+from headgate.errors import DeadlineExceeded, InvalidRequest, Overloaded, UpstreamProtocol
 from headgate.fold import Folder
 from headgate.v1 import chat_pb2
+from headgate.wire import MalformedJson
 from headgate_server.providers.base import Dialect, Endpoint, HttpCall, Target, TokenCounter
 from headgate_server.providers.vendors import Vendor
 from headgate_server.upstream import Upstream
 
 _NOT_A_STREAM = ("application/json", "application/problem+json", "text/html", "application/xhtml")
+# JSON that travels as text is read more than once; what was not too deep for the first reader may be
+# so for the next one, who stands higher on the stack.
+_DEEP = (RecursionError, MalformedJson)
+_ASKED_TOO_DEEP = "JSON in the request is nested too deeply"
+_TOO_DEEP = "the JSON of the upstream's answer is nested too deeply"
 
 Batch = list[chat_pb2.ChatEvent]
 
@@ -149,13 +155,16 @@ class HttpProvider:
                     for event in batch:
                         folder.add(event)
             return folder.response()
-        call = self.dialect.encode(request, target, self.endpoint(), stream=False)
+        call = self._encode(request, target, stream=False)
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
         answer = await self.upstream.complete(call, context.deadline)
         if answer.status != 200:
             raise self.dialect.decode_error(answer.status, answer.headers, answer.body)
-        response = self.dialect.decode(answer.body, request, target)
+        try:
+            response = self.dialect.decode(answer.body, request, target)
+        except _DEEP as error:
+            raise UpstreamProtocol(_TOO_DEEP) from error
         response.warnings.extend(call.warnings)
         return response
 
@@ -164,7 +173,7 @@ class HttpProvider:
     ) -> AsyncGenerator[Batch, None]:
         """One attempt at a streamed answer."""
         dialect = self.dialect
-        call: HttpCall = dialect.encode(request, target, self.endpoint(), stream=True)
+        call = self._encode(request, target, stream=True)
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
         decoder = dialect.stream_decoder(request, target)
@@ -182,16 +191,19 @@ class HttpProvider:
                 raise found or UpstreamProtocol(
                     f"the upstream answered {form!r} to a stream request"
                 )
-            async for piece in answer:
-                batch = decoder.feed(piece)
-                if batch:
-                    if not warned:
-                        warned = True
-                        batch[0].started.warnings.extend(call.warnings)
-                    yield batch
-                if decoder.done:
-                    break
-            batch = decoder.finish()
+            try:
+                async for piece in answer:
+                    batch = decoder.feed(piece)
+                    if batch:
+                        if not warned:
+                            warned = True
+                            batch[0].started.warnings.extend(call.warnings)
+                        yield batch
+                    if decoder.done:
+                        break
+                batch = decoder.finish()
+            except _DEEP as error:
+                raise UpstreamProtocol(_TOO_DEEP) from error
             if not warned:
                 batch[0].started.warnings.extend(call.warnings)
             yield batch
@@ -204,15 +216,30 @@ class HttpProvider:
         dialect = self.dialect
         if not isinstance(dialect, TokenCounter):
             return None
-        call = dialect.encode_count(request, target, self.endpoint())
+        try:
+            call = dialect.encode_count(request, target, self.endpoint())
+        except _DEEP as error:
+            raise InvalidRequest(_ASKED_TOO_DEEP) from error
+        if call is None:
+            return None
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
         answer = await self.upstream.complete(call, context.deadline)
         if answer.status != 200:
             raise dialect.decode_error(answer.status, answer.headers, answer.body)
-        return chat_pb2.CountTokensResponse(
-            input_tokens=dialect.decode_count(answer.body), warnings=call.warnings
-        )
+        try:
+            tokens = dialect.decode_count(answer.body)
+        except _DEEP as error:
+            raise UpstreamProtocol(_TOO_DEEP) from error
+        if not 0 <= tokens < 2**63:
+            raise UpstreamProtocol("the upstream sent a number of tokens out of range")
+        return chat_pb2.CountTokensResponse(input_tokens=tokens, warnings=call.warnings)
+
+    def _encode(self, request: chat_pb2.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
+        try:
+            return self.dialect.encode(request, target, self.endpoint(), stream=stream)
+        except _DEEP as error:
+            raise InvalidRequest(_ASKED_TOO_DEEP) from error
 
     def _hold(self, deadline: float | None) -> AbstractAsyncContextManager[None]:
         """A place among the calls that may run at the same time."""

@@ -52,6 +52,9 @@ Prefilled = Literal["never", "if_asked", "always"]
 - `if_asked`: a switch decides; it is relied on only where the request itself switches thinking on.
 """
 
+ThinkingType = Literal["adaptive", "enabled", "disabled", "between_tools"]
+"""A value of Claude's `thinking.type`."""
+
 Modality = Literal["text", "image", "audio", "video", "file"]
 
 
@@ -127,6 +130,10 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     think_prefilled: Prefilled = "never"
     efforts: tuple[str, ...] = ()
     """The values of `reasoning_effort` that the models take, weakest first."""
+    thinking_types: tuple[ThinkingType, ...] = ()
+    """What Claude takes as `thinking.type`."""
+    system_turns: bool = False
+    """True: Claude takes a system message in the middle of a conversation, too."""
     max_tokens_field: MaxTokensField = "as_sent"
     refuses: tuple[str, ...] = ()
     """Tuning parameters, by OpenAI name, that the models refuse."""

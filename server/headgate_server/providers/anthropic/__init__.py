@@ -4,7 +4,7 @@ Source: https://platform.claude.com/docs/en/api/messages/create (request, answer
 https://platform.claude.com/docs/en/build-with-claude/streaming (events),
 https://platform.claude.com/docs/en/api/errors. `encode` makes requests, `answer` reads whole answers,
 `stream` reads streamed ones, `errors` reads failures. What one family of models takes is data in
-families.toml and `models`.
+families.toml.
 """
 
 from __future__ import annotations

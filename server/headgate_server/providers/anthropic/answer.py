@@ -12,7 +12,7 @@ import msgspec
 
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import Extra, MalformedJson, json_text, raw_text
+from headgate.wire import Extra, json_text, raw_text
 from headgate_server.providers.anthropic.errors import error_in_body
 from headgate_server.providers.anthropic.wire import (
     BLOCK,
@@ -21,12 +21,13 @@ from headgate_server.providers.anthropic.wire import (
     URL_CITATION,
     BlockWire,
     MessageWire,
-    Number,
+    OutputDetailsWire,
     UsageWire,
-    is_there,
-    kind_of,
-    malformed,
 )
+from headgate_server.providers.citations import other_citation, url_citation
+from headgate_server.providers.counts import count
+from headgate_server.providers.faults import parse, reading
+from headgate_server.providers.shapes import Members, is_there, keep, kind_of, nested, there
 
 DIALECT = "anthropic"
 
@@ -52,48 +53,37 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         UpstreamProtocol: the body is not a message object.
         GatewayError: the body is an error object in spite of its status.
     """
-    try:
-        wire = MESSAGE.decode(body)
-        if wire.type == "error" or is_there(wire.error):
-            raise error_in_body(body) or UpstreamProtocol("the upstream sent an unknown error")
-        return _response(wire, body)
-    except MalformedJson as error:
-        found = error_in_body(body) if error.is_json else None
-        raise found or malformed(error) from error
-
-
-def decode_count(body: bytes) -> int:
-    """The number of tokens. Raises `UpstreamProtocol` for anything else."""
-    try:
-        return COUNT.decode(body).input_tokens
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def _response(wire: MessageWire, body: bytes) -> chat_pb2.ChatResponse:
+    wire = parse(MESSAGE, body, error_in_body)
+    if wire.type == "error" or is_there(wire.error):
+        raise error_in_body(body) or UpstreamProtocol("the upstream sent an unknown error")
     if wire.content is None:
         raise error_in_body(body) or UpstreamProtocol("the upstream's answer has no content")
     response = chat_pb2.ChatResponse(id=wire.id or "", model=wire.model or "")
+    with reading:
+        _fill(response, wire, wire.content)
+    return response
+
+
+def _fill(response: chat_pb2.ChatResponse, wire: MessageWire, content: list[msgspec.Raw]) -> None:
     choice = response.choices.add()
     choice.message.role = content_pb2.ROLE_ASSISTANT
     offset = 0  # of the next text block in the message's text
-    for raw in wire.content:
+    for raw in content:
         part = choice.message.parts.add()
         _block(raw, offset, part)
         offset += len(part.text)
-    choice.finish_reason, choice.provider_finish_reason = finish_reason(wire.stop_reason)
+    words = wire.stop_reason or ""
+    choice.finish_reason = FINISH_REASONS.get(words, chat_pb2.FINISH_REASON_OTHER)
+    choice.provider_finish_reason = words
     if wire.stop_sequence is not None:
         choice.stop_sequence = wire.stop_sequence
     if is_there(wire.stop_details):
-        choice.extra_json = stop_extra(wire.stop_details)
+        keep(choice, {"stop_details": wire.stop_details})
     if wire.usage is not None:
         decode_usage(wire.usage, response.usage)
         if wire.usage.service_tier is not None:
             response.service_tier = wire.usage.service_tier
-    extra = json_text(message_members(wire))
-    if extra:
-        response.extra_json = extra
-    return response
+    keep(response, message_members(wire))
 
 
 def _block(raw: msgspec.Raw, offset: int, part: content_pb2.Part) -> None:
@@ -114,6 +104,11 @@ def _block(raw: msgspec.Raw, offset: int, part: content_pb2.Part) -> None:
         part.tool_call.arguments_json = raw_text(wire.input) or ""
 
 
+def decode_count(body: bytes) -> int:
+    """The number of tokens. Raises `UpstreamProtocol` for anything else."""
+    return parse(COUNT, body, error_in_body).input_tokens
+
+
 def begin_part(wire: BlockWire, part: content_pb2.Part) -> None:
     """Fills a part with what the start of its block tells: all but its text."""
     if wire.type == "text":
@@ -125,9 +120,7 @@ def begin_part(wire: BlockWire, part: content_pb2.Part) -> None:
         part.reasoning.dialect = DIALECT
     else:
         part.tool_call.id, part.tool_call.name = wire.id or "", wire.name or ""
-    extra = json_text(wire.extra)
-    if extra:
-        part.extra_json = extra
+    keep(part, wire.extra)
 
 
 def vendor_part(raw: msgspec.Raw | bytes, part: content_pb2.Part) -> None:
@@ -156,53 +149,29 @@ def rest_of_text(
     the next turn, so with one of them the block's citations also stand in `extra_json` as they are.
     """
     listed = list(citations)
-    on_the_web = False
-    for raw in listed:
-        annotation = part.annotations.add()
-        try:
-            known = URL_CITATION.decode(raw)
-        except msgspec.ValidationError:
-            known = None
-        if known is not None and known.type == "web_search_result_location":
-            on_the_web = True
-            citation = annotation.url_citation
-            citation.url, citation.title = known.url, known.title or ""
-            citation.start_index, citation.end_index = start, end
-        else:
-            annotation.other_json = raw_text(raw) or "{}"
-    if on_the_web:
-        text = json_text({**(extra or {}), "citations": listed})
-        if text:
-            part.extra_json = text
+    part.annotations.extend(_citation(raw, start, end) for raw in listed)
+    if any(annotation.HasField("url_citation") for annotation in part.annotations):
+        part.extra_json = json_text({**(extra or {}), "citations": listed}) or ""
 
 
-def finish_reason(raw: str | None) -> tuple[chat_pb2.FinishReason.ValueType, str]:
-    """Our reason, and the vendor's word."""
-    if raw is None:
-        return chat_pb2.FINISH_REASON_OTHER, ""
-    return FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER), raw
+def _citation(raw: msgspec.Raw, start: int, end: int) -> content_pb2.Annotation:
+    try:
+        known = URL_CITATION.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        known = None
+    if known is None or known.type != "web_search_result_location":
+        return other_citation(raw)
+    return url_citation(known.url, known.title or "", start, end)
 
 
-def stop_extra(stop_details: msgspec.Raw) -> str:
-    """A choice's `extra_json`: why the vendor's classifier declined."""
-    return json_text({"stop_details": stop_details}) or ""
-
-
-def message_members(wire: MessageWire) -> dict[str, msgspec.Raw]:
+def message_members(wire: MessageWire) -> Members:
     """The members of an answer that have no place of their own."""
-    return {
-        **there(
-            container=wire.container,
-            context_management=wire.context_management,
-            diagnostics=wire.diagnostics,
-        ),
-        **(wire.extra or {}),
+    named = {
+        "container": wire.container,
+        "context_management": wire.context_management,
+        "diagnostics": wire.diagnostics,
     }
-
-
-def there(**members: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Those of the members that came, and are not null."""
-    return {name: raw for name, raw in members.items() if is_there(raw)}
+    return {**there(named), **(wire.extra or {})}
 
 
 def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
@@ -215,26 +184,14 @@ def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
         usage.cached_input_tokens = count(read)
     if written is not None:
         usage.cache_write_input_tokens = count(written)
-    extras = there(
-        cache_creation=wire.cache_creation,
-        server_tool_use=wire.server_tool_use,
-        inference_geo=wire.inference_geo,
-        speed=wire.speed,
-        iterations=wire.iterations,
-    )
-    if (details := wire.output_tokens_details) is not None:
-        if details.thinking_tokens is not None:
-            usage.reasoning_output_tokens = count(details.thinking_tokens)
-        if details.extra:
-            extras["output_tokens_details"] = msgspec.Raw(msgspec.json.encode(details.extra))
-    text = json_text({**extras, **(wire.extra or {})})
-    if text:
-        usage.extra_json = text
-
-
-def count(number: Number | None) -> int:
-    """A number of tokens; nothing is none."""
-    value = int(number or 0)
-    if not 0 <= value < 2**60:  # so that sums of them fit into 64 bits
-        raise UpstreamProtocol("the upstream sent a number out of range")
-    return value
+    details = wire.output_tokens_details or OutputDetailsWire()
+    if details.thinking_tokens is not None:
+        usage.reasoning_output_tokens = count(details.thinking_tokens)
+    named = {
+        "cache_creation": wire.cache_creation,
+        "server_tool_use": wire.server_tool_use,
+        "inference_geo": wire.inference_geo,
+        "speed": wire.speed,
+        "iterations": wire.iterations,
+    }
+    keep(usage, there(named), nested("output_tokens_details", details.extra), wire.extra)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import content_pb2
 from headgate.wire import MalformedJson, raw_object
+from headgate_server.providers.citations import own_citations
 from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.history import arguments_object
+from headgate_server.providers.media import base64_of, split_data_url, web_url_of
+from headgate_server.providers.shapes import kind_of
 
 Blocks = list[Json | msgspec.Raw]
 DIALECT = "anthropic"
@@ -59,11 +62,7 @@ def text_block(encoding: Encoding, part: content_pb2.Part, path: str) -> Json | 
         return block
     _finish(encoding, block, part, path)
     if part.annotations and "citations" not in block:
-        citations = [
-            msgspec.Raw(annotation.other_json)
-            for annotation in part.annotations
-            if _is_citation(annotation)
-        ]
+        citations = own_citations(part, _is_citation)
         if citations:
             block["citations"] = citations
         if len(citations) < len(part.annotations):
@@ -74,18 +73,11 @@ def text_block(encoding: Encoding, part: content_pb2.Part, path: str) -> Json | 
     return block
 
 
-def _is_citation(annotation: content_pb2.Annotation) -> bool:
+def _is_citation(text: str) -> bool:
     try:
-        return _CITATION.decode(annotation.other_json or "{}").type in CITATIONS
-    except (msgspec.DecodeError, UnicodeError):
+        return kind_of(text.encode()) in CITATIONS
+    except MalformedJson:
         return False
-
-
-class _Citation(msgspec.Struct):
-    type: str = ""
-
-
-_CITATION = msgspec.json.Decoder(_Citation)
 
 
 def input_blocks(encoding: Encoding, parts: Iterable[content_pb2.Part], path: str) -> Blocks:
@@ -156,17 +148,13 @@ def _media(media: content_pb2.Media, kind: str, path: str) -> Json:
     if source == "file_id":
         block["source"] = {"type": "file", "file_id": media.file_id}
     elif source == "url" and not media.url.startswith("data:"):
-        if not media.url.startswith(("https://", "http://")):
-            raise InvalidRequest.of(
-                f"{path}.url", "must be an https: or data: URL; the API reads no other"
-            )
-        block["source"] = {"type": "url", "url": media.url}
+        block["source"] = {"type": "url", "url": web_url_of(media, path)}
     elif source == "url":
-        media_type, data = _data_url(media.url, f"{path}.url")
+        media_type, data = split_data_url(media.url, path)
         seen = seen or media_type.startswith("image/")
-        block = _with_data(seen, media_type, data, path)
+        block = _with_data(seen, media_type or "text/plain", data, path)
     elif source == "data":
-        block = _with_data(seen, media.media_type, media.data, path)
+        block = _with_data(seen, media.media_type, base64_of(media.data), path)
     else:
         raise InvalidRequest.of(path, "has no source; set one of data, url, file_id")
     if media.HasField("filename") and block["type"] == "document":
@@ -174,13 +162,14 @@ def _media(media: content_pb2.Media, kind: str, path: str) -> Json:
     return block
 
 
-def _with_data(seen: bool, media_type: str, data: bytes | str, path: str) -> Json:
-    """A block with the bytes, which are in base64 if they are a str."""
+def _with_data(seen: bool, media_type: str, data: str, path: str) -> Json:
+    """A block with the bytes, which are in base64."""
     plain_type = media_type.partition(";")[0].strip().lower()
+    source = {"type": "base64", "media_type": plain_type, "data": data}
     if seen:
-        return {"type": "image", "source": _base64(plain_type, data)}
+        return {"type": "image", "source": source}
     if plain_type == "application/pdf":
-        return {"type": "document", "source": _base64(plain_type, data)}
+        return {"type": "document", "source": source}
     if not plain_type.startswith("text/") and plain_type not in _TEXT_TYPES:
         raise InvalidRequest.of(
             f"{path}.media_type",
@@ -188,28 +177,13 @@ def _with_data(seen: bool, media_type: str, data: bytes | str, path: str) -> Jso
             "convert the document to one of them",
         )
     try:
-        text = (base64.b64decode(data) if isinstance(data, str) else data).decode()
+        text = base64.b64decode(data).decode()
     except ValueError as error:
         raise InvalidRequest.of(
             f"{path}.data", f"is not UTF-8 text, though {media_type!r}"
         ) from error
     source = {"type": "text", "media_type": "text/plain", "data": text}
     return {"type": "document", "source": source}
-
-
-def _base64(media_type: str, data: bytes | str) -> Json:
-    text = data if isinstance(data, str) else base64.b64encode(data).decode()
-    return {"type": "base64", "media_type": media_type, "data": text}
-
-
-def _data_url(url: str, path: str) -> tuple[str, bytes | str]:
-    """(media type, bytes or their base64) of a data: URL (RFC 2397)."""
-    head, comma, data = url.removeprefix("data:").partition(",")
-    if not comma:
-        raise InvalidRequest.of(path, "is a data: URL without a comma, and so without data")
-    if head.endswith(";base64"):
-        return head.removesuffix(";base64"), data
-    return head or "text/plain", unquote_to_bytes(data)
 
 
 # Tools in the conversation.
@@ -231,16 +205,7 @@ def tool_use_block(encoding: Encoding, part: content_pb2.Part, call_id: str, pat
 def _input(call: content_pb2.ToolCall, path: str) -> Json | msgspec.Raw:
     if call.custom:
         return {"input": call.arguments_json}  # free text, where the API knows objects only
-    if not call.arguments_json.strip():
-        return {}
-    try:
-        raw_object(call.arguments_json)
-    except MalformedJson as error:
-        raise InvalidRequest.of(
-            f"{path}.tool_call.arguments_json",
-            f"must be a JSON object for this API: {error.problem}",
-        ) from error
-    return msgspec.Raw(call.arguments_json)
+    return arguments_object(call, f"{path}.tool_call", "must be a JSON object for this API")
 
 
 def tool_result_block(encoding: Encoding, part: content_pb2.Part, call_id: str, path: str) -> Json:

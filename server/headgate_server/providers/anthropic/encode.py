@@ -28,9 +28,7 @@ from headgate_server.providers.anthropic.tools import (
     encode_web_search,
 )
 from headgate_server.providers.base import Endpoint, HttpCall, Target
-from headgate_server.providers.encoding import Encoding, Json, encode_fields
-
-_encode_json = msgspec.json.Encoder().encode
+from headgate_server.providers.encoding import Encoding, Json, elsewhere, encode_fields
 
 # The version that this translation was written for; a header in the configuration wins.
 VERSION = "2023-06-01"
@@ -93,12 +91,7 @@ def encode_request(
     betas = _take_betas(encoding.body)
     if stream:
         encoding.body["stream"] = True
-    return HttpCall(
-        url=_url(endpoint, "/v1/messages"),
-        headers=heads.of(endpoint.headers, betas),
-        body=_encode_json(encoding.body),
-        warnings=encoding.warnings,
-    )
+    return encoding.call(_url(endpoint, "/v1/messages"), heads.of(endpoint.headers, betas))
 
 
 def encode_count(
@@ -108,12 +101,8 @@ def encode_count(
     encoding = _encode(request, target)
     betas = _take_betas(encoding.body)
     counted = {name: value for name, value in encoding.body.items() if name in COUNTED}
-    return HttpCall(
-        url=_url(endpoint, "/v1/messages/count_tokens"),
-        headers=heads.of(endpoint.headers, betas),
-        body=_encode_json(counted),
-        warnings=encoding.warnings,
-    )
+    url = _url(endpoint, "/v1/messages/count_tokens")
+    return encoding.call(url, heads.of(endpoint.headers, betas), counted)
 
 
 def _url(endpoint: Endpoint, path: str) -> str:
@@ -137,21 +126,8 @@ def _encode(request: chat_pb2.ChatRequest, target: Target) -> Encoding:
     encode_tool_choice(encoding)
     _user_id(encoding)
     settle_conflicts(encoding)
-    _merge_inner_extras(encoding)
     encoding.merge_extras(FIXED_MEMBERS)
     return encoding
-
-
-def _merge_inner_extras(encoding: Encoding) -> None:
-    """Merges unknown members of objects of which we know others, such as `output_config`."""
-    request = encoding.request
-    if not request.extra_body_json or not encoding.speaks_extras:
-        return
-    for name, value in raw_object(request.extra_body_json).items():
-        present = encoding.body.get(name)
-        if isinstance(present, dict) and bytes(value)[:1] == b"{":
-            for inner, raw in raw_object(bytes(value)).items():
-                present.setdefault(inner, raw)
 
 
 def _take_betas(body: Json) -> tuple[str, ...]:
@@ -205,8 +181,7 @@ def _json_schema(encoding: Encoding, form: chat_pb2.JsonSchemaFormat) -> None:
         members = raw_object(form.schema_json)
         if "description" not in members:
             schema = {"description": form.description, **members}
-    config = encoding.body.setdefault("output_config", {})
-    config["format"] = {"type": "json_schema", "schema": schema}
+    encoding.put("output_config.format", {"type": "json_schema", "schema": schema})
 
 
 def _add_instruction(body: Json, text: str) -> None:
@@ -244,25 +219,23 @@ def _user_id(encoding: Encoding) -> None:
         encoding.leave_out("user", "the API takes one id of the user; safety_identifier was sent")
 
 
-PLAIN = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
-
-
-def _elsewhere(encoding: Encoding, value: Any) -> None:
-    """A field that is dealt with before or behind the others."""
-
-
+PLAIN = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "stop": "stop_sequences",
+}
 FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "tools": encode_tools,
-    "tool_choice": _elsewhere,
-    "parallel_tool_calls": _elsewhere,
-    "max_tokens": _elsewhere,
-    "max_completion_tokens": _elsewhere,
-    "stop": lambda e, value: e.body.__setitem__("stop_sequences", list(value)),
+    "tool_choice": elsewhere,
+    "parallel_tool_calls": elsewhere,
+    "max_tokens": elsewhere,
+    "max_completion_tokens": elsewhere,
     "response_format": _response_format,
     "reasoning": encode_reasoning,
     "modalities": _modalities,
     "service_tier": _service_tier,
     "web_search_options": encode_web_search,
-    "user": _elsewhere,
-    "safety_identifier": _elsewhere,
+    "user": elsewhere,
+    "safety_identifier": elsewhere,
 }

@@ -21,7 +21,7 @@ from headgate.errors import (
     ModelNotFound,
     QuotaExhausted,
 )
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import json_of, of_answer, of_status, text_of, told
 
 # The type of an error says what its status does; in a stream, where there is none, it has to.
 STATUS_OF_TYPE = {
@@ -54,10 +54,9 @@ _NO_SUCH_PATH = re.compile(
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
     details = _details(body)
-    error = _judge(status, details)
-    error.retry_after = retry_after(headers)
-    error.with_metadata(upstream_status=str(status))
-    return _with_facts(error, details, headers.get("request-id") or details.request_id)
+    error = of_answer(_judge(status, details), status, headers)
+    request_id = headers.get("request-id") or details.request_id
+    return told(error, code=details.type, upstream_request_id=request_id)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:
@@ -66,15 +65,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
     if not details.found:
         return None
     error = _judge(STATUS_OF_TYPE.get(details.type, 500), details)
-    return _with_facts(error, details, details.request_id)
-
-
-def _with_facts(error: GatewayError, details: _Details, request_id: str) -> GatewayError:
-    if details.type:
-        error.with_metadata(upstream_code=details.type[:64])
-    if request_id:
-        error.with_metadata(upstream_request_id=request_id[:64])
-    return error
+    return told(error, code=details.type, upstream_request_id=details.request_id)
 
 
 class _Details(msgspec.Struct):
@@ -88,10 +79,7 @@ class _Details(msgspec.Struct):
 
 
 def _details(body: bytes) -> _Details:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Details()
+    value = json_of(body)
     if not isinstance(value, dict):
         return _Details()
     error = value.get("error")
@@ -103,16 +91,12 @@ def _details(body: bytes) -> _Details:
         error = value  # of a proxy in between, or without its wrapping
     nested = error.get("details")
     return _Details(
-        message=_text(error.get("message")),
-        type=_text(error.get("type")),
-        code=_text(nested.get("error_code")) if isinstance(nested, dict) else "",
-        request_id=_text(value.get("request_id")),
+        message=text_of(error.get("message")),
+        type=text_of(error.get("type")),
+        code=text_of(nested.get("error_code")) if isinstance(nested, dict) else "",
+        request_id=text_of(value.get("request_id")),
         found=True,
     )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _judge(status: int, details: _Details) -> GatewayError:

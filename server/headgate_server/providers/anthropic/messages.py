@@ -28,18 +28,15 @@ from headgate_server.providers.anthropic.blocks import (
     tool_use_block,
     vendor_block,
 )
-from headgate_server.providers.anthropic.models import facts_of
 from headgate_server.providers.encoding import Encoding, Json
-
-_SYSTEM = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_DEVELOPER)
-_RESULTS = (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION)
+from headgate_server.providers.history import INSTRUCTIONS, RESULTS, OpenCalls
 
 
 def encode_messages(encoding: Encoding, messages: Iterable[content_pb2.Message]) -> None:
     """Puts the conversation into the body. Raises `InvalidRequest` for what cannot be expressed."""
     conversation = _Conversation(encoding)
     for index, message in enumerate(messages):
-        conversation.add(index, message)
+        conversation.add(message, f"messages[{index}]")
     conversation.finish()
 
 
@@ -48,25 +45,25 @@ class _Conversation:
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
-        self._takes_system_turns = facts_of(encoding.target.family.name).system_turns
+        self._takes_system_turns = encoding.target.family.system_turns
         self._system: Blocks = []
         self._turns: list[Json] = []
         self._waiting: list[_SystemMessage] = []  # for the end of the user's turn
-        self._unanswered: list[tuple[str, str]] = []  # (name, id) of calls that came without an id
+        self._open = OpenCalls()
 
-    def add(self, index: int, message: content_pb2.Message) -> None:
-        role, path = message.role, f"messages[{index}]"
+    def add(self, message: content_pb2.Message, path: str) -> None:
+        role = message.role
         if message.HasField("name"):
             self._encoding.warn(f"{path}.name", "left out: the API knows no names of speakers")
-        if role in _SYSTEM:
+        if role in INSTRUCTIONS:
             self._system_message(message, path)
         elif role == content_pb2.ROLE_ASSISTANT:
-            blocks = self._assistant(message, index)
+            blocks = self._assistant(message, path)
             if blocks:
                 self._settle_system_messages()
                 self._turn("assistant", blocks, message, path)
         else:
-            if role in _RESULTS:
+            if role in RESULTS:
                 blocks = self._results(message, path)
             else:
                 blocks = input_blocks(self._encoding, message.parts, f"{path}.parts")
@@ -143,33 +140,31 @@ class _Conversation:
 
     # Turns.
 
-    def _assistant(self, message: content_pb2.Message, index: int) -> Blocks:
+    def _assistant(self, message: content_pb2.Message, path: str) -> Blocks:
         blocks: Blocks = []
         for place, part in enumerate(message.parts):
-            path = f"messages[{index}].parts[{place}]"
+            here = f"{path}.parts[{place}]"
             kind = part.WhichOneof("kind")
             block: Json | msgspec.Raw | None
             if kind == "text":
-                block = text_block(self._encoding, part, path)
+                block = text_block(self._encoding, part, here)
             elif kind == "refusal":
-                block = refusal_block(self._encoding, part, path)
+                block = refusal_block(self._encoding, part, here)
             elif kind == "tool_call":
-                call_id = part.tool_call.id or f"call_{index}_{place}"
-                if not part.tool_call.id:
-                    self._unanswered.append((part.tool_call.name, call_id))
-                block = tool_use_block(self._encoding, part, call_id, path)
+                call_id = self._open.id_of(part.tool_call, here)
+                block = tool_use_block(self._encoding, part, call_id, here)
             elif kind == "reasoning":
-                block = thinking_block(self._encoding, part, path)
+                block = thinking_block(self._encoding, part, here)
                 if block is None:
                     self._encoding.warn(
-                        f"messages[{index}].reasoning",
+                        f"{path}.reasoning",
                         "left out: the API takes back only thinking that it has signed",
                     )
             elif kind == "vendor_part":
-                block = vendor_block(self._encoding, part, path)
+                block = vendor_block(self._encoding, part, here)
             else:
                 raise InvalidRequest.of(
-                    f"{path}.{kind}" if kind else path,
+                    f"{here}.{kind}" if kind else here,
                     f"provider {self._encoding.target.provider!r} takes no {kind} in assistant "
                     "messages; leave it out, or put it into words",
                 )
@@ -181,15 +176,7 @@ class _Conversation:
         blocks: Blocks = []
         for place, part in enumerate(message.parts):
             here = f"{path}.parts[{place}]"
-            call_id = part.tool_result.tool_call_id
-            if not call_id:
-                # OpenAI's deprecated functions have no ids: the oldest open call of that name is meant.
-                name = part.tool_result.name
-                match = next((call for call in self._unanswered if call[0] == name), None)
-                if match is None:
-                    raise InvalidRequest.of(here, f"no earlier call of {name!r} waits for this")
-                self._unanswered.remove(match)
-                call_id = match[1]
+            call_id = self._open.answered_by(part.tool_result, here)
             blocks.append(tool_result_block(self._encoding, part, call_id, here))
         return blocks
 

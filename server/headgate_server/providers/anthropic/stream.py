@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.errors import GatewayError, UpstreamProtocol
+from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import MalformedJson, json_text, raw_array, raw_object, raw_text
 from headgate_server.providers.anthropic.answer import (
+    FINISH_REASONS,
     KNOWN_BLOCKS,
     begin_part,
-    count,
     decode_usage,
-    finish_reason,
     message_members,
     rest_of_text,
     sign,
-    stop_extra,
-    there,
     vendor_part,
 )
 from headgate_server.providers.anthropic.errors import error_in_body
 from headgate_server.providers.anthropic.wire import (
-    ABSENT,
     BLOCK,
     EVENT,
     BlockWire,
@@ -35,12 +31,19 @@ from headgate_server.providers.anthropic.wire import (
     EventWire,
     MessageWire,
     UsageWire,
-    is_there,
-    kind_of,
-    malformed,
 )
+from headgate_server.providers.counts import count
+from headgate_server.providers.decoder import SseDecoder
 from headgate_server.providers.parts import ChoiceWriter, Events
-from headgate_server.sse import SseEvent, SseParser
+from headgate_server.providers.shapes import (
+    ABSENT,
+    Members,
+    as_raw,
+    is_there,
+    keep,
+    kind_of,
+    there,
+)
 
 _KNOWN_EVENTS = frozenset(
     (
@@ -50,69 +53,50 @@ _KNOWN_EVENTS = frozenset(
 )  # fmt: skip
 
 
-class AnthropicStreamDecoder:
+class AnthropicStreamDecoder(SseDecoder):
     """Decodes one stream."""
 
     def __init__(self, max_event_bytes: int) -> None:
-        self._parser = SseParser(max_event_bytes)
+        super().__init__(max_event_bytes)
         self._writer = ChoiceWriter()
         self._blocks: dict[int, _Block] = {}
         self._head = MessageWire()
-        self._started = False
         self._tier: str | None = None  # as told at the start
-        self._stopped = False
-        self._failure: GatewayError | None = None
         self._usage: UsageWire | None = None
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self._stop_details = ABSENT
-        self._members: dict[str, msgspec.Raw] = {}
+        self._members: Members = {}
         self._offset = 0  # characters of text so far
 
-    @property
-    def done(self) -> bool:
-        """Whether `message_stop` has come, or an error."""
-        return self._stopped or self._failure is not None
+    def _begin(self, started: chat_pb2.Started) -> None:
+        head = self._head
+        started.id, started.model = head.id or "", head.model or ""
+        self._tier = head.usage.service_tier if head.usage is not None else None
+        if self._tier is not None:
+            started.service_tier = self._tier
 
-    def feed(self, data: bytes) -> Events:
-        """Takes the next bytes."""
-        return self._take(self._parser.feed(data))
-
-    def finish(self) -> Events:
-        """The end of the body: Completed, or `UpstreamProtocol` if the message is not whole."""
-        events = self._take(self._parser.finish())
-        if self._failure is not None:
-            raise self._failure
-        if not self._stopped:
+    def _check_whole(self) -> None:
+        if not self.done:
             raise UpstreamProtocol(
                 "the upstream's stream ended without a finish reason: message_stop never came"
             )
-        try:
-            for index in list(self._blocks):
-                self._end_block(index, events)
-            self._complete(events)
-        except MalformedJson as error:
-            raise malformed(error) from error
-        return events
 
-    def _take(self, sse_events: list[SseEvent]) -> Events:
-        events: Events = []
-        for sse in sse_events:
-            if self.done:
-                break
-            if sse.data == b"[DONE]":
-                continue  # OpenAI's mark, which some servers of this dialect send, too
-            try:
-                self._event(sse.data, events)
-            except (GatewayError, MalformedJson) as error:
-                failure = malformed(error) if isinstance(error, MalformedJson) else error
-                if not events:
-                    raise failure from error
-                # What came in the same read goes out first, as it would have in a read of its own.
-                self._failure = failure
-            if events and not self._started:
-                self._start(events)
-        return events
+    def _complete(self, events: Events, completed: chat_pb2.Completed) -> None:
+        for index in list(self._blocks):
+            self._end_block(index, events)
+        words = self._stop_reason or ""
+        reason = FINISH_REASONS.get(words, chat_pb2.FINISH_REASON_OTHER)
+        finished = self._writer.finish(reason, words, events)
+        if self._stop_sequence is not None:
+            finished.stop_sequence = self._stop_sequence
+        keep(finished, there({"stop_details": self._stop_details}))
+        if self._usage is not None:
+            decode_usage(self._usage, completed.usage)
+            tier = self._usage.service_tier
+            if tier is not None and tier != self._tier:
+                completed.service_tier = tier
+        keep(completed, self._members)
 
     def _event(self, data: bytes, events: Events) -> None:
         try:
@@ -125,25 +109,23 @@ class AnthropicStreamDecoder:
         if kind == "content_block_delta":
             self._block_delta(wire, events)
         elif kind == "content_block_start":
-            self._begin_block(wire, events)
+            self._begin_block(count(wire.index), wire.content_block, events)
         elif kind == "content_block_stop":
             self._end_block(count(wire.index), events)
         elif kind == "message_start":
             if wire.message is not None:
-                self._head = wire.message
-                self._usage = self._head.usage
-                self._members = message_members(self._head)
+                self._head, self._usage = wire.message, wire.message.usage
+                self._members = message_members(wire.message)
         elif kind == "message_delta":
             self._message_delta(wire)
         elif kind == "message_stop":
-            self._stopped = True
+            self.done = True
         elif kind == "error" or is_there(wire.error):
             raise error_in_body(data) or UpstreamProtocol("the upstream sent an unknown error")
 
     # Blocks.
 
-    def _begin_block(self, wire: EventWire, events: Events) -> None:
-        index, raw = count(wire.index), wire.content_block
+    def _begin_block(self, index: int, raw: msgspec.Raw, events: Events) -> None:
         if index in self._blocks:
             raise UpstreamProtocol(f"the upstream's content block {index} began twice")
         self._flush(events)
@@ -186,7 +168,8 @@ class AnthropicStreamDecoder:
         elif kind == "signature_delta" and block.kind == "thinking":
             block.signature = delta.signature or block.signature
         elif kind == "citations_delta" and block.kind == "text":
-            block.citations.append(delta.citation)
+            if is_there(delta.citation):
+                block.citations.append(delta.citation)
         else:
             block.absorb(delta)
 
@@ -238,45 +221,11 @@ class AnthropicStreamDecoder:
             self._stop_sequence = delta.stop_sequence
         if is_there(delta.stop_details):
             self._stop_details = delta.stop_details
-        for members in (
-            there(container=delta.container, context_management=wire.context_management),
-            delta.extra,
-            wire.extra,
-        ):
+        named = {"container": delta.container, "context_management": wire.context_management}
+        for members in (there(named), delta.extra, wire.extra):
             self._members.update(members or {})
         if wire.usage is not None:
             self._usage = _later(self._usage, wire.usage)
-
-    def _start(self, events: Events) -> None:
-        """Puts Started in front of the first real event, so that an early error can stay an error."""
-        self._started = True
-        head = self._head
-        started = chat_pb2.Started(id=head.id or "", model=head.model or "")
-        self._tier = head.usage.service_tier if head.usage is not None else None
-        if self._tier is not None:
-            started.service_tier = self._tier
-        events.insert(0, chat_pb2.ChatEvent(started=started))
-
-    def _complete(self, events: Events) -> None:
-        ours, theirs = finish_reason(self._stop_reason)
-        finished = self._writer.finish(ours, theirs, events)
-        if self._stop_sequence is not None:
-            finished.stop_sequence = self._stop_sequence
-        if is_there(self._stop_details):
-            finished.extra_json = stop_extra(self._stop_details)
-        if not self._started:
-            self._start(events)
-        event = chat_pb2.ChatEvent()
-        event.completed.SetInParent()
-        if self._usage is not None:
-            decode_usage(self._usage, event.completed.usage)
-            tier = self._usage.service_tier
-            if tier is not None and tier != self._tier:
-                event.completed.service_tier = tier
-        extra = json_text(self._members)
-        if extra:
-            event.completed.extra_json = extra
-        events.append(event)
 
 
 class _Block:
@@ -310,7 +259,7 @@ class _Block:
         for name, raw in (delta.extra or {}).items():
             first = bytes(raw)[:1]
             if first == b'"':
-                self._grow(name, msgspec.json.decode(raw, type=str))
+                self._grow(name, _string(raw))
             elif first == b"[":
                 self._grow(name, raw_array(raw))
             else:
@@ -325,9 +274,9 @@ class _Block:
         else:
             self._grown[name] = piece
 
-    def grown(self) -> dict[str, msgspec.Raw]:
+    def grown(self) -> Members:
         """What the deltas brought."""
-        return {name: _raw(value) for name, value in self._grown.items()}
+        return {name: as_raw(value) for name, value in self._grown.items()}
 
     def whole(self) -> bytes | msgspec.Raw:
         """The block as JSON, with what the deltas brought; as it came if they brought nothing."""
@@ -340,16 +289,19 @@ class _Block:
                 if value:
                     members["input"] = _json_or_text(value)
             elif isinstance(value, str) and first == b'"':
-                members[name] = _raw(msgspec.json.decode(members[name], type=str) + value)
+                members[name] = as_raw(_string(members[name]) + value)
             elif isinstance(value, list) and first == b"[":
-                members[name] = _raw([*raw_array(members[name]), *value])
+                members[name] = as_raw([*raw_array(members[name]), *value])
             else:
-                members[name] = _raw(value)
+                members[name] = as_raw(value)
         return msgspec.json.encode(members)
 
 
-def _raw(value: str | list[msgspec.Raw] | msgspec.Raw) -> msgspec.Raw:
-    return value if isinstance(value, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(value))
+def _string(raw: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except UnicodeDecodeError as error:
+        raise MalformedJson("the JSON is not valid UTF-8") from error
 
 
 def _json_or_text(text: str) -> msgspec.Raw:
@@ -357,7 +309,7 @@ def _json_or_text(text: str) -> msgspec.Raw:
     try:
         raw_object(text)
     except MalformedJson:
-        return msgspec.Raw(msgspec.json.encode(text))
+        return as_raw(text)
     return msgspec.Raw(text)
 
 

@@ -14,7 +14,7 @@ from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate.wire import MalformedJson, raw_object
 from headgate_server.providers.anthropic.blocks import cache_control
-from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.encoding import NO_ARGUMENTS, Encoding, Json, place_of
 
 # Called directly: filtering of what it finds by code is only for some models and platforms.
 WEB_SEARCH = {
@@ -56,11 +56,10 @@ def _tool(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json | msgspec.
 
 def _provider_tool(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json | msgspec.Raw:
     if not encoding.speaks_extras:
-        origin = encoding.request.extra_dialect or "openai"
         raise InvalidRequest.of(
             f"{path}.provider_tool_json",
-            f"is a tool of the {origin!r} API, which this provider ({encoding.dialect!r}) does not "
-            "have; use a function, or one of this API's own tools with its extra_dialect",
+            f"is a tool of the {encoding.origin!r} API, which this provider ({encoding.dialect!r}) does "
+            "not have; use a function, or one of this API's own tools with its extra_dialect",
         )
     if not tool.HasField("cache_control") and not tool.extra_json:
         return msgspec.Raw(tool.provider_tool_json)
@@ -74,7 +73,7 @@ def _provider_tool(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json |
 def _schema(text: str, path: str) -> Json | msgspec.Raw:
     """The schema as it is; but the API insists on its being one of objects."""
     if not text:
-        return {"type": "object", "properties": {}}
+        return NO_ARGUMENTS
     try:
         members = raw_object(text)
     except MalformedJson as error:
@@ -91,20 +90,7 @@ def encode_web_search(encoding: Encoding, options: chat_pb2.WebSearchOptions) ->
             "web_search_options.search_context_size",
             "the API decides itself how much context a search gathers",
         )
-    tool: Json = dict(WEB_SEARCH)
-    if options.HasField("user_location"):
-        place = {field.name: text for field, text in options.user_location.ListFields()}
-        tool["user_location"] = {"type": "approximate", **place}
-    encoding.body.setdefault("tools", []).append(tool)
-
-
-def forced(request: chat_pb2.ChatRequest) -> bool:
-    """Whether the model must call a tool."""
-    choice = request.tool_choice
-    kind = choice.WhichOneof("kind")
-    return kind == "function_name" or (
-        kind == "mode" and choice.mode == chat_pb2.ToolChoice.MODE_REQUIRED
-    )
+    encoding.body.setdefault("tools", []).append({**WEB_SEARCH, **place_of(options)})
 
 
 def encode_tool_choice(encoding: Encoding) -> None:

@@ -9,15 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.errors import UpstreamProtocol
-from headgate.wire import Extra, MalformedJson, ShapeDecoder, extra_slot
-
-Number = int | float
-ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate.wire import Extra, ShapeDecoder, extra_slot
+from headgate_server.providers.shapes import ABSENT, Number, Wire
 
 
 class OutputDetailsWire(Wire):
@@ -125,28 +118,8 @@ class CountWire(msgspec.Struct):
     input_tokens: int
 
 
-class _Kind(msgspec.Struct):
-    type: str = ""
-
-
 MESSAGE = ShapeDecoder(MessageWire)
 BLOCK = ShapeDecoder(BlockWire)
 EVENT = ShapeDecoder(EventWire)
 COUNT = ShapeDecoder(CountWire)
 URL_CITATION = msgspec.json.Decoder(UrlCitationWire)
-_KIND = ShapeDecoder(_Kind)
-
-
-def kind_of(raw: bytes | msgspec.Raw) -> str:
-    """The `type` of a JSON object. Raises `MalformedJson`."""
-    return _KIND.decode(bytes(raw)).type
-
-
-def is_there(raw: msgspec.Raw) -> bool:
-    """Whether a raw member came, and is not null."""
-    return bytes(raw) not in (b"", b"null")
-
-
-def malformed(error: MalformedJson) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")

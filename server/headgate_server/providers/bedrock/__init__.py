@@ -53,8 +53,8 @@ class BedrockDialect:
 
     def encode_count(
         self, request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint
-    ) -> HttpCall:
-        """The upstream request that counts the prompt's tokens."""
+    ) -> HttpCall | None:
+        """The upstream request that counts the prompt's tokens; None if it does not for this model."""
         return encode_count(request, target, endpoint)
 
     def decode_count(self, body: bytes) -> int:

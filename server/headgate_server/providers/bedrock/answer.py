@@ -6,8 +6,6 @@ an answer no id, no time and no model's name: these stay unset.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Sequence
 
@@ -15,7 +13,7 @@ import msgspec
 
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import Extra, MalformedJson, json_text, raw_object, raw_text
+from headgate.wire import Extra, MalformedJson, raw_object, raw_text
 from headgate_server.providers.base import Target
 from headgate_server.providers.bedrock.errors import error_in_body
 from headgate_server.providers.bedrock.models import proof_dialect
@@ -36,6 +34,12 @@ from headgate_server.providers.bedrock.wire import (
     ToolUseWire,
     UsageWire,
 )
+from headgate_server.providers.citations import other_citation, url_citation
+from headgate_server.providers.counts import count
+from headgate_server.providers.faults import parse, reading
+from headgate_server.providers.media import bytes_of
+from headgate_server.providers.parts import reason_of
+from headgate_server.providers.shapes import Members, keep, nested, there
 
 # Of these Converse documents all but "refusal" and "pause_turn", which are Claude's own.
 FINISH_REASONS = {
@@ -62,23 +66,12 @@ def decode_answer(body: bytes, target: Target) -> chat_pb2.ChatResponse:
         UpstreamProtocol: the body is no answer of Converse's.
         GatewayError: the body is an error object in spite of its status.
     """
-    try:
+    with reading:
         return _response(*_parse(body), target)
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def malformed(error: MalformedJson) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
 
 
 def _parse(body: bytes) -> tuple[AnswerWire, MessageWire]:
-    try:
-        wire = ANSWER.decode(body)
-    except MalformedJson as error:
-        found = error_in_body(body) if error.is_json else None
-        raise found or malformed(error) from error
+    wire = parse(ANSWER, body, error_in_body)
     message = wire.output.message if wire.output is not None else None
     if message is None or not wire.stop_reason:
         found = error_in_body(body)
@@ -96,10 +89,9 @@ def _response(wire: AnswerWire, message: MessageWire, target: Target) -> chat_pb
         if part is not None:
             choice.message.parts.append(part)
             written += len(part.text)
-    if extra := json_text(message.extra):
-        choice.message.extra_json = extra
+    keep(choice.message, message.extra)
     calls = any(part.HasField("tool_call") for part in choice.message.parts)
-    choice.finish_reason = finish_reason(wire.stop_reason or "", calls=calls)
+    choice.finish_reason = reason_of(FINISH_REASONS, wire.stop_reason or "", calls=calls)
     choice.provider_finish_reason = wire.stop_reason or ""
     additional = wire.additional_model_response_fields
     if (stop := stop_sequence(additional)) is not None:
@@ -108,17 +100,8 @@ def _response(wire: AnswerWire, message: MessageWire, target: Target) -> chat_pb
         decode_usage(wire.usage, response.usage)
     if wire.service_tier is not None:
         response.service_tier = wire.service_tier.type
-    if extra := answer_extra(wire, additional):
-        response.extra_json = extra
+    keep(response, answer_members(wire, additional))
     return response
-
-
-def finish_reason(raw: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
-    """Our reason. Behind a forced call some models say that their turn ended; it goes on all the same."""
-    reason = FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER)
-    if calls and reason == chat_pb2.FINISH_REASON_STOP:
-        return chat_pb2.FINISH_REASON_TOOL_CALLS
-    return reason
 
 
 def stop_sequence(fields: msgspec.Raw) -> str | None:
@@ -131,7 +114,7 @@ def stop_sequence(fields: msgspec.Raw) -> str | None:
         return None
 
 
-def answer_extra(wire: AnswerWire | MetadataWire, additional: msgspec.Raw) -> str | None:
+def answer_members(wire: AnswerWire | MetadataWire, additional: msgspec.Raw) -> Members:
     """What the answer says beside its message: metrics, guardrail traces, unknown members."""
     members = {
         "metrics": wire.metrics,
@@ -142,8 +125,7 @@ def answer_extra(wire: AnswerWire | MetadataWire, additional: msgspec.Raw) -> st
     # The one field that we ask for ourselves has its own place.
     if stop_sequence(additional) is not None and len(raw_object(additional)) == 1:
         del members["additionalModelResponseFields"]
-    found = {name: value for name, value in members.items() if raw_text(value) is not None}
-    return json_text({**found, **(wire.extra or {})})
+    return {**there(members), **(wire.extra or {})}
 
 
 def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
@@ -163,32 +145,14 @@ def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
         usage.cached_input_tokens = count(read)
     if write is not None:
         usage.cache_write_input_tokens = count(write)
-    extras = dict(wire.extra or {})
-    for name, value in (
-        ("cacheDetails", wire.cache_details),
-        ("serverToolUsage", wire.server_tool_usage),
-    ):
-        if raw_text(value) not in (None, "[]", "{}"):
-            extras[name] = value
-    if text := json_text(extras):
-        usage.extra_json = text
-
-
-def count(number: int | None) -> int:
-    """A count. Raises `UpstreamProtocol` for what is none."""
-    value = number or 0
-    if not 0 <= value < 2**63:
-        raise UpstreamProtocol("the upstream sent a number of tokens out of range")
-    return value
+    named = {"cacheDetails": wire.cache_details, "serverToolUsage": wire.server_tool_usage}
+    said = {name: raw for name, raw in there(named).items() if bytes(raw) not in (b"[]", b"{}")}
+    keep(usage, wire.extra, said)
 
 
 def decode_count(body: bytes) -> int:
     """The number in an answer of CountTokens. Raises `UpstreamProtocol` for nonsense."""
-    try:
-        counted = COUNT.decode(body)
-    except MalformedJson as error:
-        raise malformed(error) from error
-    return count(counted.input_tokens)
+    return count(parse(COUNT, body, error_in_body).input_tokens)
 
 
 # Content blocks.
@@ -234,11 +198,7 @@ def _known_part(block: BlockWire, written: int, target: Target) -> content_pb2.P
 
 def with_extra(part: content_pb2.Part, *extras: Extra) -> content_pb2.Part:
     """The part, with the members that the schema does not name."""
-    members: dict[str, msgspec.Raw] = {}
-    for extra in extras:
-        members.update(extra or {})
-    if text := json_text(members):
-        part.extra_json = text
+    keep(part, *extras)
     return part
 
 
@@ -278,8 +238,7 @@ def call_start(wire: ToolUseWire) -> content_pb2.Part:
     part = content_pb2.Part()
     part.tool_call.id = wire.tool_use_id or f"tooluse_{secrets.token_hex(12)}"
     part.tool_call.name = wire.name
-    members = {} if wire.type is None else {"type": msgspec.Raw(msgspec.json.encode(wire.type))}
-    return with_extra(part, members, wire.extra)
+    return with_extra(part, nested("type", wire.type), wire.extra)
 
 
 def _reasoning(wire: ReasoningWire, target: Target) -> content_pb2.Part:
@@ -314,20 +273,15 @@ def decode_citations(
     citations: Sequence[msgspec.Raw], start: int, end: int
 ) -> list[content_pb2.Annotation]:
     """The sources of a stretch of text. Those in documents of the request stay JSON."""
-    found: list[content_pb2.Annotation] = []
-    for raw in citations:
-        annotation = content_pb2.Annotation()
-        try:
-            citation = WEB_CITATION.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            annotation.other_json = raw_text(raw) or "{}"
-        else:
-            annotation.url_citation.url = citation.location.web.url
-            annotation.url_citation.title = citation.title
-            annotation.url_citation.start_index = start
-            annotation.url_citation.end_index = end
-        found.append(annotation)
-    return found
+    return [_citation(raw, start, end) for raw in citations]
+
+
+def _citation(raw: msgspec.Raw, start: int, end: int) -> content_pb2.Annotation:
+    try:
+        citation = WEB_CITATION.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return other_citation(raw)
+    return url_citation(citation.location.web.url, citation.title, start, end)
 
 
 def media_start(kind: str, wire: MediaWire) -> content_pb2.Part:
@@ -343,18 +297,10 @@ def _media(kind: str, wire: MediaWire) -> content_pb2.Part:
     part = media_start(kind, wire)
     media = part.image if kind == "image" else part.audio
     if wire.source is not None:
-        media.data = blob(wire.source.bytes or "")
+        media.data = bytes_of(wire.source.bytes or "", "media")
     return with_extra(part, media_error(wire.error), wire.extra)
 
 
-def media_error(error: msgspec.Raw) -> dict[str, msgspec.Raw]:
+def media_error(error: msgspec.Raw) -> Members:
     """Why there are no media, or not all of them."""
-    return {} if raw_text(error) is None else {"error": error}
-
-
-def blob(text: str) -> bytes:
-    """Bytes, which JSON has in base64."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UpstreamProtocol("the upstream's binary content is not base64") from error
+    return there({"error": error})

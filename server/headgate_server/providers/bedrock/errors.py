@@ -26,7 +26,7 @@ from headgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import of_answer, of_status, told
 
 # Without the suffixes "Exception", "Error" and "Failure", in lower case: streams begin the names with a
 # small letter. The common ones of all AWS services:
@@ -105,10 +105,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Gatewa
     """The error behind an answer whose status is not 200. Never raises."""
     found = _read(body)
     kind = _name(headers.get("x-amzn-errortype") or found.type or str(found.code or ""))
-    error = _judge(kind, found, status)
-    error.retry_after = retry_after(headers)
-    error.with_metadata(upstream_status=str(status))
-    return error
+    return of_answer(_judge(kind, found, status), status, headers)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:
@@ -151,9 +148,7 @@ def _judge(kind: str, found: _Body, status: int) -> GatewayError:
     explained = bool(message)
     message = message or f"the upstream answered with {kind or f'HTTP status {status}'}"
     error = _of_kind(kind, message, found) or of_status(status, message, explained=explained)
-    if kind:
-        error.with_metadata(upstream_code=kind[:64])
-    return error
+    return told(error, code=kind)
 
 
 def _of_kind(kind: str, message: str, found: _Body) -> GatewayError | None:

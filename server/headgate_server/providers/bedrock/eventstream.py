@@ -48,11 +48,6 @@ class EventStreamParser:
         self._length = 0  # of the message under way; 0 while its prelude is not complete
         self._header_length = 0
 
-    @property
-    def empty(self) -> bool:
-        """Whether the input so far ends where a message ends."""
-        return not self._size
-
     def feed(self, data: bytes) -> Iterator[Message]:
         """Takes the next bytes; yields the messages that they complete, in order.
 
@@ -85,6 +80,12 @@ class EventStreamParser:
             rest = whole[place:]
             self._buffer = [rest] if rest else []
             self._size = len(rest)
+
+    def finish(self) -> tuple[Message, ...]:
+        """The end of input: no messages. Raises `UpstreamProtocol` in the middle of one."""
+        if self._size:
+            raise UpstreamProtocol("the upstream's stream ended in the middle of an event")
+        return ()
 
     def _read_prelude(self, data: bytes, place: int) -> None:
         length, header_length, crc = _PRELUDE.unpack_from(data, place)

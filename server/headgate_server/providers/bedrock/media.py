@@ -7,14 +7,12 @@ takes bytes and addresses in S3, and fetches nothing else.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from urllib.parse import unquote_to_bytes
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import content_pb2
 from headgate_server.providers.encoding import Json
+from headgate_server.providers.media import base64_of, split_data_url
 
 _IMAGES = {
     "image/png": "png",
@@ -138,30 +136,14 @@ def _media_type(media: content_pb2.Media) -> str:
 def _source(media: content_pb2.Media, path: str) -> Json:
     source = media.WhichOneof("source")
     if source == "data":
-        return {"bytes": base64.b64encode(media.data).decode()}
+        return {"bytes": base64_of(media.data)}
     address = media.file_id if source == "file_id" else media.url
     if address.startswith("s3://"):
         return {"s3Location": {"uri": address}}
     if source == "url" and address.startswith("data:"):
-        return {"bytes": _data_url(address, path)}
+        return {"bytes": split_data_url(address, path, check=True)[1]}
     found = {"file_id": "is a file id", "url": "is a URL"}.get(source or "", "is missing")
     raise InvalidRequest.of(
         f"{path}.{source or 'data'}",
         f"{found}; the bedrock API takes bytes, data: URLs and s3: addresses; send the bytes",
     )
-
-
-def _data_url(url: str, path: str) -> str:
-    """The bytes of a data: URL (RFC 2397), in base64."""
-    head, comma, data = url.partition(",")
-    if not comma:
-        raise InvalidRequest.of(f"{path}.url", "is a data: URL without data")
-    if not head.endswith(";base64"):
-        return base64.b64encode(unquote_to_bytes(data)).decode()
-    try:
-        base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest.of(
-            f"{path}.url", "is a data: URL whose data are not base64"
-        ) from error
-    return data

@@ -18,11 +18,17 @@ from headgate.v1 import content_pb2
 from headgate.wire import MalformedJson, raw_object
 from headgate_server.providers.bedrock.media import MediaEncoder
 from headgate_server.providers.bedrock.models import caches, is_claude, proof_dialect
+from headgate_server.providers.citations import own_citations
 from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.history import (
+    INSTRUCTIONS,
+    RESULTS,
+    OpenCalls,
+    arguments_object,
+    said,
+)
 
 Blocks = list[Json | msgspec.Raw]
-_INSTRUCTIONS = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_DEVELOPER)
-_RESULTS = (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION)
 
 
 def encode_messages(encoding: Encoding, messages: Sequence[content_pb2.Message]) -> None:
@@ -53,14 +59,14 @@ class Conversation:
         self._encoding = encoding
         self._media = MediaEncoder()
         self._caches = caches(encoding.target)
-        self._unanswered: list[tuple[str, str]] = []  # (name, id) of calls that came without an id
+        self._open = OpenCalls()
 
     def add(self, message: content_pb2.Message, path: str) -> None:
         """Adds the next message."""
         encoding = self._encoding
         if message.HasField("name"):
             encoding.warn(f"{path}.name", "left out: the bedrock API knows no names of speakers")
-        if message.role in _INSTRUCTIONS:
+        if message.role in INSTRUCTIONS:
             self._instructions(message, path)
             return
         blocks: Blocks = []
@@ -69,7 +75,7 @@ class Conversation:
             where = f"{path}.parts[{place}]"
             if _says_nothing(part):
                 continue
-            if message.role in _RESULTS:
+            if message.role in RESULTS:
                 self._result(part, where, blocks)
             elif assistant:
                 self._said(part, where, blocks)
@@ -100,7 +106,7 @@ class Conversation:
             where = f"{path}.parts[{place}]"
             kind = part.WhichOneof("kind")
             if kind == "vendor_part":
-                self.system.append(self._vendor_block(part.vendor_part, where))
+                self.system.append(self._encoding.own_block(part.vendor_part, where))
             elif kind != "text":
                 raise InvalidRequest.of(
                     where, f"the bedrock API takes no {kind} in instructions; send text"
@@ -141,7 +147,7 @@ class Conversation:
             self._thought(part, path, blocks)
         elif kind == "refusal":
             blocks.append({"text": part.refusal})
-        elif kind == "text" and (cited := _citations(part)):
+        elif kind == "text" and (cited := own_citations(part, _is_citation)):
             block: Json = {"content": [{"text": part.text}], "citations": cited}
             self._encoding.part_extras(block, part.extra_json, path)
             blocks.append({"citationsContent": block})
@@ -161,19 +167,11 @@ class Conversation:
         elif kind == "file":
             block = self._media.block(kind, part.file, f"{path}.file")
         elif kind == "vendor_part":
-            return self._vendor_block(part.vendor_part, path)
+            return self._encoding.own_block(part.vendor_part, path)
         else:
             raise InvalidRequest.of(path, f"a {kind or 'part without a kind'} cannot stand here")
         self._encoding.part_extras(block, part.extra_json, path)
         return block
-
-    def _vendor_block(self, part: content_pb2.VendorPart, path: str) -> msgspec.Raw:
-        if part.dialect != "bedrock":
-            raise InvalidRequest.of(
-                f"{path}.vendor_part",
-                f"belongs to the {part.dialect} API; this target speaks bedrock; leave it out",
-            )
-        return msgspec.Raw(part.json)
 
     def _call(self, part: content_pb2.Part, path: str) -> Json:
         call = part.tool_call
@@ -181,19 +179,10 @@ class Conversation:
             raise InvalidRequest.of(
                 f"{path}.tool_call.custom", "the bedrock API takes calls with JSON arguments only"
             )
-        call_id = call.id
-        if not call_id:
-            call_id = f"call_{len(self.turns)}_{len(self._unanswered)}"
-            self._unanswered.append((call.name, call_id))
-        arguments = call.arguments_json.strip() or "{}"
-        try:
-            raw_object(arguments)
-        except MalformedJson as error:
-            raise InvalidRequest.of(
-                f"{path}.tool_call.arguments_json",
-                f"must be a JSON object for the bedrock API: {error.problem}",
-            ) from error
-        use: Json = {"toolUseId": call_id, "name": call.name, "input": msgspec.Raw(arguments)}
+        call_id = self._open.id_of(call, path)
+        why = "must be a JSON object for the bedrock API"
+        arguments = arguments_object(call, f"{path}.tool_call", why)
+        use: Json = {"toolUseId": call_id, "name": call.name, "input": arguments}
         block: Json = {"toolUse": use}
         self._encoding.part_extras(use, part.extra_json, path)
         return block
@@ -201,24 +190,14 @@ class Conversation:
     def _result(self, part: content_pb2.Part, path: str, blocks: Blocks) -> None:
         """Adds the result of a tool call."""
         result = part.tool_result
-        call_id = result.tool_call_id or self._answered(result.name, path)
-        inner = [
-            self._content(each, f"{path}.tool_result.parts[{place}]")
-            for place, each in enumerate(result.parts)
-        ]
+        call_id = self._open.answered_by(result, path)
+        inside = f"{path}.tool_result.parts"
+        inner = [self._content(each, where) for where, each in said(result.parts, inside)]
         use: Json = {"toolUseId": call_id, "content": inner}
         if result.is_error:
             use["status"] = "error"
         self._encoding.part_extras(use, part.extra_json, path)
         blocks.append({"toolResult": use})
-
-    def _answered(self, name: str, path: str) -> str:
-        """The id that was made up for the oldest open call of that name."""
-        match = next((call for call in self._unanswered if call[0] == name), None)
-        if match is None:
-            raise InvalidRequest.of(path, f"no earlier call of {name!r} waits for this")
-        self._unanswered.remove(match)
-        return match[1]
 
     def _thought(self, part: content_pb2.Part, path: str, blocks: Blocks) -> None:
         """Adds earlier thinking, if it is proven: unsigned thinking is refused by most models."""
@@ -275,15 +254,6 @@ def tool_names(turns: Iterable[Json]) -> list[str]:
 def _says_nothing(part: content_pb2.Part) -> bool:
     """Whether a part is an empty text, which Converse refuses."""
     return part.WhichOneof("kind") in ("text", "refusal") and not (part.text or part.refusal)
-
-
-def _citations(part: content_pb2.Part) -> list[msgspec.Raw]:
-    """The sources that Converse itself named for a text; those of other APIs have no place there."""
-    return [
-        msgspec.Raw(annotation.other_json)
-        for annotation in part.annotations
-        if annotation.HasField("other_json") and _is_citation(annotation.other_json)
-    ]
 
 
 def _is_citation(text: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from headgate_server.providers.base import Target
+from headgate_server.providers.vendors import ThinkingType
 
 # Cross-region inference profiles put one of these in front of the foundation model's id:
 # https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html
@@ -26,29 +27,14 @@ def is_nova(target: Target) -> bool:
     return target.family.name.startswith("nova")
 
 
-def thinking_types(target: Target) -> frozenset[str]:
+def thinking_types(target: Target) -> frozenset[ThinkingType]:
     """The accepted values of Claude's `thinking.type`; empty for models that cannot think.
 
-    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
+    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html: here the
+    first Mythos takes no budget.
     """
-    return _THINKING_TYPES.get(target.family.name, _NEWEST)
-
-
-_NEWEST = frozenset({"adaptive", "disabled"})
-_OLD = frozenset({"enabled", "disabled"})
-_THINKING_TYPES = {
-    "claude-always-thinking": frozenset({"adaptive"}),
-    "claude-mythos-preview": frozenset({"adaptive"}),
-    "claude-sonnet-5.5": frozenset({"adaptive", "between_tools"}),
-    "claude-opus-4.6": _NEWEST | _OLD,
-    "claude-sonnet-4.6": _NEWEST | _OLD,
-    "claude-opus-4.5": _OLD,
-    "claude-4.5": _OLD,
-    "claude-sonnet-4": _OLD,
-    "claude-opus-4": _OLD,
-    "claude-3.7": _OLD,
-    "claude-3": frozenset(),
-}
+    known = frozenset(target.family.thinking_types)
+    return known - {"enabled"} if target.family.name == "claude-mythos-preview" else known
 
 
 def proof_dialect(target: Target) -> str:
@@ -79,3 +65,17 @@ def foundation_model(model: str) -> str:
     geography, dot, rest = name.partition(".")
     # "us.anthropic.claude-..." against "anthropic.claude-...".
     return rest if dot and geography in GEOGRAPHIES else name
+
+
+def is_counted(target: Target) -> bool:
+    """Whether CountTokens knows the model; newer ones it does not, nor those of other makers.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html
+    """
+    return target.family.name in _COUNTED
+
+
+_COUNTED = {
+    *("claude-3", "claude-3.7", "claude-sonnet-4", "claude-opus-4", "claude-4.5"),
+    *("claude-opus-4.5", "claude-opus-4.6", "claude-sonnet-4.6"),
+}

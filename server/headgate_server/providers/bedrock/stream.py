@@ -7,23 +7,18 @@ behind it in `metadata`, which is the last event.
 
 from __future__ import annotations
 
-import base64
-
 import msgspec
 
-from headgate.errors import GatewayError, UpstreamProtocol
+from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson
 from headgate_server.providers.base import Target
 from headgate_server.providers.bedrock.answer import (
+    FINISH_REASONS,
     SERVER_TOOL,
-    answer_extra,
-    blob,
+    answer_members,
     call_start,
     decode_citations,
     decode_usage,
-    finish_reason,
-    malformed,
     media_error,
     media_start,
     prove,
@@ -51,74 +46,46 @@ from headgate_server.providers.bedrock.wire import (
     ToolResultWire,
     ToolUseWire,
 )
-from headgate_server.providers.parts import ChoiceWriter, Events
+from headgate_server.providers.decoder import FrameDecoder
+from headgate_server.providers.media import base64_of, bytes_of
+from headgate_server.providers.parts import ChoiceWriter, Events, reason_of
+from headgate_server.providers.shapes import as_raw, keep
 
 
-class BedrockStreamDecoder:
+class BedrockStreamDecoder(FrameDecoder[Message]):
     """Decodes one stream."""
 
     def __init__(self, max_event_bytes: int, target: Target) -> None:
-        self._parser = EventStreamParser(max_event_bytes)
+        super().__init__(EventStreamParser(max_event_bytes))
         self._target = target
         self._writer = ChoiceWriter()
         self._blocks: dict[int, _Block] = {}
         self._written = 0  # characters of text so far, which citations count
-        self._stop: MessageStopWire | None = None
-        self._metadata: MetadataWire | None = None
+        self._stop = MessageStopWire()
+        self._metadata = MetadataWire()
         self._unknown = False
-        self._started = False
-        self._done = False
-        self._failure: GatewayError | None = None
 
-    @property
-    def done(self) -> bool:
-        """Whether `metadata` has come."""
-        return self._done
+    def _begin(self, started: chat_pb2.Started) -> None:
+        """Converse says nothing of an answer in advance."""
 
-    def feed(self, data: bytes) -> Events:
-        """Takes the next bytes."""
-        events: Events = []
-        try:
-            for message in self._parser.feed(data):
-                if not self._done:
-                    self._take(message, events)
-        except (GatewayError, MalformedJson) as error:
-            failure = malformed(error) if isinstance(error, MalformedJson) else error
-            if not events:
-                raise failure from error
-            # What came in the same read goes out first, as it would have in a read of its own.
-            self._failure = failure
-            self._done = True
-        self._start(events)
-        return events
-
-    def finish(self) -> Events:
-        """The end of the body: Completed, or `UpstreamProtocol` if the answer is not whole."""
-        if self._failure is not None:
-            raise self._failure
-        if not self._done and not self._parser.empty:
-            raise UpstreamProtocol("the upstream's stream ended in the middle of an event")
-        stop, metadata = self._stop, self._metadata or MetadataWire()
-        if stop is None or not stop.stop_reason:
+    def _check_whole(self) -> None:
+        if not self._stop.stop_reason:
             raise UpstreamProtocol("the upstream's stream ended without a stop reason")
-        events: Events = []
-        completed = chat_pb2.Completed()
-        try:
-            for index in list(self._blocks):
-                self._end(index, events)
-            calls = self._writer.calls
-            reason = finish_reason(stop.stop_reason, calls=calls)
-            finished = self._writer.finish(reason, stop.stop_reason, events)
-            additional = stop.additional_model_response_fields
-            if (text := stop_sequence(additional)) is not None:
-                finished.stop_sequence = text
-            if metadata.usage is not None:
-                decode_usage(metadata.usage, completed.usage)
-            metadata.extra = {**(stop.extra or {}), **(metadata.extra or {})}
-            if extra := answer_extra(metadata, additional):
-                completed.extra_json = extra
-        except MalformedJson as error:
-            raise malformed(error) from error
+
+    def _complete(self, events: Events, completed: chat_pb2.Completed) -> None:
+        stop, metadata = self._stop, self._metadata
+        for index in list(self._blocks):
+            self._end_block(index, events)
+        words = stop.stop_reason or ""
+        reason = reason_of(FINISH_REASONS, words, calls=self._writer.calls)
+        finished = self._writer.finish(reason, words, events)
+        additional = stop.additional_model_response_fields
+        if (text := stop_sequence(additional)) is not None:
+            finished.stop_sequence = text
+        if metadata.usage is not None:
+            decode_usage(metadata.usage, completed.usage)
+        metadata.extra = {**(stop.extra or {}), **(metadata.extra or {})}
+        keep(completed, answer_members(metadata, additional))
         if metadata.service_tier is not None:
             completed.service_tier = metadata.service_tier.type
         if self._unknown:
@@ -126,42 +93,32 @@ class BedrockStreamDecoder:
                 field="choices[0].message.parts",
                 message="left out: the upstream sent a content block of a kind that is not known",
             )
-        self._start(events)
-        events.append(chat_pb2.ChatEvent(completed=completed))
-        return events
 
-    def _start(self, events: Events) -> None:
-        """Puts Started in front of the first real event, so that an early error can stay an error."""
-        if events and not self._started:
-            self._started = True
-            events.insert(0, chat_pb2.ChatEvent(started=chat_pb2.Started()))
-
-    def _take(self, message: Message, events: Events) -> None:
-        headers, payload = message
-        kind = headers.get(":message-type")
-        if kind == "exception":
-            raise error_in_stream(headers.get(":exception-type", ""), payload)
-        if kind == "error":
-            raise unmodeled_error(headers.get(":error-code", ""), headers.get(":error-message", ""))
+    def _frame(self, frame: Message, events: Events) -> None:
+        headers, payload = frame
         event = headers.get(":event-type")
         if event == "contentBlockDelta":
             delta = BLOCK_DELTA.decode(payload)
             self._delta(delta.content_block_index, delta.delta or DeltaWire(), events)
         elif event == "contentBlockStart":
             start = BLOCK_START.decode(payload)
-            self._begin(start.content_block_index, start.start or StartWire(), events)
+            self._begin_block(start.content_block_index, start.start or StartWire(), events)
         elif event == "contentBlockStop":
-            self._end(BLOCK_STOP.decode(payload).content_block_index, events)
+            self._end_block(BLOCK_STOP.decode(payload).content_block_index, events)
         elif event == "messageStop":
             self._stop = MESSAGE_STOP.decode(payload)
         elif event == "metadata":
             self._metadata = METADATA.decode(payload)
-            self._done = True
+            self.done = True
+        elif (kind := headers.get(":message-type")) == "exception":
+            raise error_in_stream(headers.get(":exception-type", ""), payload)
+        elif kind == "error":
+            raise unmodeled_error(headers.get(":error-code", ""), headers.get(":error-message", ""))
         # messageStart says only that the role is the assistant's.
 
     # Content blocks.
 
-    def _begin(self, index: int, start: StartWire, events: Events) -> None:
+    def _begin_block(self, index: int, start: StartWire, events: Events) -> None:
         block = self._blocks[index] = _Block()
         if start.tool_use is not None:
             if start.tool_use.type == SERVER_TOOL:
@@ -218,16 +175,16 @@ class BedrockStreamDecoder:
         if delta.signature:
             block.signature.append(delta.signature)
         if delta.redacted_content:
-            block.redacted.append(blob(delta.redacted_content))
+            block.redacted.append(bytes_of(delta.redacted_content, "thinking"))
 
     def _image(self, block: _Block, delta: MediaDeltaWire, events: Events) -> None:
         if block.part < 0:
             block.part = self._writer.begin(media_start("image", MediaWire(format="png")), events)
         if delta.source is not None and delta.source.bytes:
-            self._writer.delta(block.part, "", events, data=blob(delta.source.bytes))
+            self._writer.delta(block.part, "", events, data=bytes_of(delta.source.bytes, "media"))
         block.rest = with_extra(content_pb2.Part(), media_error(delta.error))
 
-    def _end(self, index: int, events: Events) -> None:
+    def _end_block(self, index: int, events: Events) -> None:
         block = self._blocks.pop(index, None)
         if block is None:
             return
@@ -249,7 +206,7 @@ class BedrockStreamDecoder:
             self._writer.delta(block.part, "", events).annotations.extend(found)
         elif block.signature or block.redacted:
             rest = content_pb2.Part()
-            redacted = base64.b64encode(b"".join(block.redacted)).decode()
+            redacted = base64_of(b"".join(block.redacted))
             prove(rest.reasoning, "".join(block.signature), redacted, self._target)
         else:
             rest = block.rest
@@ -292,8 +249,6 @@ class _Block:
     def result(self) -> list[msgspec.Raw]:
         """The content of a server tool's result."""
         return [
-            msgspec.Raw(msgspec.json.encode({"text": "".join(item)}))
-            if isinstance(item, list)
-            else item
+            as_raw({"text": "".join(item)}) if isinstance(item, list) else item
             for item in self.results
         ]

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
 from headgate_server.providers.bedrock.messages import cache_point, has_tool_blocks, tool_names
 from headgate_server.providers.bedrock.models import caches, is_claude
-from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.encoding import Encoding, Json, schema_of
 
 # https://docs.aws.amazon.com/nova/latest/nova2-userguide/web-grounding.html
 _WEB_SEARCH: Json = {"systemTool": {"name": "nova_grounding"}}
-_ANY_OBJECT = {"type": "object", "properties": {}}
 
 
 def encode_tools(encoding: Encoding, tools: Sequence[chat_pb2.Tool]) -> None:
@@ -29,13 +27,7 @@ def encode_tools(encoding: Encoding, tools: Sequence[chat_pb2.Tool]) -> None:
     for index, tool in enumerate(tools):
         path = f"tools[{index}]"
         if tool.HasField("provider_tool_json"):
-            if not encoding.speaks_extras:
-                raise InvalidRequest.of(
-                    f"{path}.provider_tool_json",
-                    f"belongs to the {encoding.request.extra_dialect or 'openai'} API; this target "
-                    "speaks bedrock; send a function instead",
-                )
-            listed.append(msgspec.Raw(tool.provider_tool_json))
+            listed.append(encoding.own_tool(tool, path))
         else:
             spec = _spec(tool.function)
             encoding.part_extras(spec, tool.extra_json, path)
@@ -49,8 +41,7 @@ def _spec(function: chat_pb2.FunctionTool) -> Json:
     spec: Json = {"name": function.name}
     if function.description:
         spec["description"] = function.description
-    schema = msgspec.Raw(function.parameters_json) if function.parameters_json else _ANY_OBJECT
-    spec["inputSchema"] = {"json": schema}
+    spec["inputSchema"] = {"json": schema_of(function)}
     if function.HasField("strict"):
         spec["strict"] = function.strict
     return spec
@@ -135,7 +126,7 @@ def _one_at_a_time(
         name = choice.get("tool", {}).get("name")
         native = {"type": "tool", "name": name} if name else {"type": "any"}
     native["disable_parallel_tool_use"] = True
-    encoding.body.setdefault("additionalModelRequestFields", {})["tool_choice"] = native
+    encoding.put("additionalModelRequestFields.tool_choice", native)
     return None
 
 

@@ -10,12 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from headgate.wire import Extra, ShapeDecoder, extra_slot
-
-_ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename="camel"):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate_server.providers.shapes import ABSENT
+from headgate_server.providers.shapes import CamelWire as Wire
 
 
 class Event(msgspec.Struct, gc=False, rename="camel"):
@@ -27,7 +23,7 @@ class ToolUseWire(Wire):
 
     tool_use_id: str = ""
     name: str = ""
-    input: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = ABSENT
     type: str | None = None
     extra: Extra = extra_slot()
 
@@ -66,7 +62,7 @@ class SourceWire(Event):
     """Where media are."""
 
     bytes: str | None = None
-    s3_location: msgspec.Raw = _ABSENT
+    s3_location: msgspec.Raw = ABSENT
 
 
 class MediaWire(Wire):
@@ -74,7 +70,7 @@ class MediaWire(Wire):
 
     format: str = ""
     source: SourceWire | None = None
-    error: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
     extra: Extra = extra_slot()
 
 
@@ -123,8 +119,8 @@ class UsageWire(Wire):
     total_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_write_input_tokens: int | None = None
-    cache_details: msgspec.Raw = _ABSENT
-    server_tool_usage: msgspec.Raw = _ABSENT
+    cache_details: msgspec.Raw = ABSENT
+    server_tool_usage: msgspec.Raw = ABSENT
     cache_read_input_token_count: int | None = None
     cache_write_input_token_count: int | None = None
     extra: Extra = extra_slot()
@@ -142,10 +138,10 @@ class AnswerWire(Wire):
     output: OutputWire | None = None
     stop_reason: str | None = None
     usage: UsageWire | None = None
-    metrics: msgspec.Raw = _ABSENT
-    additional_model_response_fields: msgspec.Raw = _ABSENT
-    trace: msgspec.Raw = _ABSENT
-    performance_config: msgspec.Raw = _ABSENT
+    metrics: msgspec.Raw = ABSENT
+    additional_model_response_fields: msgspec.Raw = ABSENT
+    trace: msgspec.Raw = ABSENT
+    performance_config: msgspec.Raw = ABSENT
     service_tier: ServiceTierWire | None = None
     extra: Extra = extra_slot()
 
@@ -212,7 +208,7 @@ class MediaDeltaWire(Event):
     """A piece of an image."""
 
     source: SourceWire | None = None
-    error: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
 
 
 class DeltaWire(Event):
@@ -221,7 +217,7 @@ class DeltaWire(Event):
     text: str | None = None
     tool_use: InputWire | None = None
     reasoning_content: ReasoningDeltaWire | None = None
-    citation: msgspec.Raw = _ABSENT
+    citation: msgspec.Raw = ABSENT
     tool_result: list[msgspec.Raw] | None = None
     image: MediaDeltaWire | None = None
 
@@ -243,8 +239,8 @@ class MessageStopWire(Wire):
     """messageStop."""
 
     stop_reason: str | None = None
-    additional_model_response_fields: msgspec.Raw = _ABSENT
-    p: msgspec.Raw = _ABSENT
+    additional_model_response_fields: msgspec.Raw = ABSENT
+    p: msgspec.Raw = ABSENT
     extra: Extra = extra_slot()
 
 
@@ -252,11 +248,11 @@ class MetadataWire(Wire):
     """The last event."""
 
     usage: UsageWire | None = None
-    metrics: msgspec.Raw = _ABSENT
-    trace: msgspec.Raw = _ABSENT
-    performance_config: msgspec.Raw = _ABSENT
+    metrics: msgspec.Raw = ABSENT
+    trace: msgspec.Raw = ABSENT
+    performance_config: msgspec.Raw = ABSENT
     service_tier: ServiceTierWire | None = None
-    p: msgspec.Raw = _ABSENT
+    p: msgspec.Raw = ABSENT
     extra: Extra = extra_slot()
 
 

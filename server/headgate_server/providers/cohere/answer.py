@@ -7,13 +7,13 @@ id says what it was, so that it goes back as a plan and not as a block of thinki
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 import msgspec
 
 from headgate.errors import UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson, json_text, raw_text
+from headgate.wire import json_text, raw_text
+from headgate_server.providers.citations import other_citation
 from headgate_server.providers.cohere.errors import error_in_body
 from headgate_server.providers.cohere.wire import (
     ANSWER,
@@ -22,11 +22,16 @@ from headgate_server.providers.cohere.wire import (
     CONTENT,
     LOGPROB,
     AnswerWire,
+    BilledWire,
     MessageWire,
-    Number,
+    TokensWire,
     ToolCallWire,
     UsageWire,
 )
+from headgate_server.providers.counts import count
+from headgate_server.providers.faults import parse, reading
+from headgate_server.providers.parts import reason_of
+from headgate_server.providers.shapes import as_raw, keep, nested, there
 
 # The last two are older; "ERROR" and "TIMEOUT" are no ends of an answer, see `finish_reason`.
 FINISH_REASONS = {
@@ -49,23 +54,12 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         UpstreamProtocol: the body is no answer of Cohere's.
         GatewayError: the body is an error object in spite of its status, or the answer failed.
     """
-    try:
+    with reading:
         return _response(*_parse(body))
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def malformed(error: MalformedJson) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
 
 
 def _parse(body: bytes) -> tuple[AnswerWire, MessageWire]:
-    try:
-        wire = ANSWER.decode(body)
-    except MalformedJson as error:
-        found = error_in_body(body) if error.is_json else None
-        raise found or malformed(error) from error
+    wire = parse(ANSWER, body, error_in_body)
     if wire.message is None or not wire.finish_reason:
         found = error_in_body(body)
         raise found or UpstreamProtocol("the upstream's answer has no message or no finish reason")
@@ -81,13 +75,11 @@ def _response(wire: AnswerWire, message: MessageWire) -> chat_pb2.ChatResponse:
     choice.message.role = content_pb2.ROLE_ASSISTANT
     _parts(message, choice.message)
     if wire.logprobs:
-        for item in wire.logprobs:
-            choice.logprobs.content.append(decode_logprob(item))
+        choice.logprobs.content.extend(map(decode_logprob, wire.logprobs))
         choice.extra_json = json_text({"logprobs": wire.logprobs}) or ""
     if wire.usage is not None:
         decode_usage(wire.usage, response.usage)
-    if extra := json_text(wire.extra):
-        response.extra_json = extra
+    keep(response, wire.extra)
     return response
 
 
@@ -95,7 +87,7 @@ def _parts(wire: MessageWire, message: content_pb2.Message) -> None:
     cited: dict[tuple[str, int | None], content_pb2.Part] = {}
     content = wire.content
     if isinstance(content, str):
-        content = [msgspec.Raw(msgspec.json.encode({"type": "text", "text": content}))]
+        content = [as_raw({"type": "text", "text": content})]
     for index, raw in enumerate(content or ()):
         part = _content(raw)
         if part is None:
@@ -120,7 +112,7 @@ def _parts(wire: MessageWire, message: content_pb2.Message) -> None:
         if home is None:
             homeless.append(citation)
         else:
-            home.annotations.add(other_json=raw_text(citation) or "{}")
+            home.annotations.append(other_citation(citation))
     if extra := message_extra(wire.extra, homeless):
         message.extra_json = extra
 
@@ -141,8 +133,7 @@ def _content(raw: msgspec.Raw) -> content_pb2.Part | None:
         part.vendor_part.dialect = "cohere"
         part.vendor_part.json = raw_text(raw) or "{}"
         return part
-    if extra := json_text(wire.extra):
-        part.extra_json = extra
+    keep(part, wire.extra)
     return part
 
 
@@ -173,11 +164,8 @@ def call_start(wire: ToolCallWire) -> content_pb2.Part:
     part = content_pb2.Part()
     part.tool_call.id = wire.id or f"call_{secrets.token_hex(12)}"
     part.tool_call.name = (wire.function.name if wire.function is not None else None) or ""
-    members = dict(wire.extra or {})
-    if wire.function is not None and wire.function.extra:
-        members["function"] = msgspec.Raw(msgspec.json.encode(wire.function.extra))
-    if extra := json_text(members):
-        part.extra_json = extra
+    inner = wire.function.extra if wire.function is not None else None
+    keep(part, wire.extra, nested("function", inner))
     return part
 
 
@@ -187,7 +175,7 @@ def call_arguments(wire: ToolCallWire) -> str:
 
 
 def finish_reason(raw: str, error: str | None, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
-    """Our reason. Behind a call the turn goes on, whatever else is said of it.
+    """Our reason.
 
     Raises:
         UpstreamUnavailable, UpstreamTimeout: the generation broke off; a part of an answer is none.
@@ -196,10 +184,7 @@ def finish_reason(raw: str, error: str | None, *, calls: bool) -> chat_pb2.Finis
         raise UpstreamUnavailable(error or "the upstream's generation failed")
     if raw == "TIMEOUT":
         raise UpstreamTimeout("the upstream's generation took longer than the upstream allows")
-    reason = FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER)
-    if calls and reason == chat_pb2.FINISH_REASON_STOP:
-        return chat_pb2.FINISH_REASON_TOOL_CALLS
-    return reason
+    return reason_of(FINISH_REASONS, raw, calls=calls)
 
 
 def decode_logprob(raw: msgspec.Raw) -> chat_pb2.TokenLogprob:
@@ -210,28 +195,16 @@ def decode_logprob(raw: msgspec.Raw) -> chat_pb2.TokenLogprob:
 
 def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
     """Fills `usage` with what the model has read and written; what is billed goes to its extras."""
-    extras = dict(wire.extra or {})
-    billed = raw_text(wire.billed_units)
-    if billed is not None:
-        extras["billed_units"] = wire.billed_units
+    tokens: TokensWire | BilledWire
     if wire.tokens is not None:
-        counts: Sequence[Number | None] = (wire.tokens.input_tokens, wire.tokens.output_tokens)
-        if wire.tokens.extra:
-            extras["tokens"] = msgspec.Raw(msgspec.json.encode(wire.tokens.extra))
+        tokens, more = wire.tokens, wire.tokens.extra
     else:
-        of_bill = BILLED.decode((billed or "{}").encode())
-        counts = (of_bill.input_tokens, of_bill.output_tokens)
-    usage.input_tokens, usage.output_tokens = map(whole, counts)
+        tokens, more = BILLED.decode((raw_text(wire.billed_units) or "{}").encode()), None
+    usage.input_tokens, usage.output_tokens = (
+        count(tokens.input_tokens),
+        count(tokens.output_tokens),
+    )
     usage.total_tokens = usage.input_tokens + usage.output_tokens
     if wire.cached_tokens is not None:
-        usage.cached_input_tokens = whole(wire.cached_tokens)
-    if text := json_text(extras):
-        usage.extra_json = text
-
-
-def whole(number: Number | None) -> int:
-    """A count, which Cohere sends as a float."""
-    value = int(number or 0)
-    if not 0 <= value < 2**62:
-        raise UpstreamProtocol("the upstream sent a number of tokens out of range")
-    return value
+        usage.cached_input_tokens = count(wire.cached_tokens)
+    keep(usage, wire.extra, there({"billed_units": wire.billed_units}), nested("tokens", more))

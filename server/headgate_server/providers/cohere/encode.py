@@ -5,7 +5,7 @@ Source: https://docs.cohere.com/reference/chat. What conversations are made of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,9 +15,7 @@ from headgate.v1 import chat_pb2
 from headgate.wire import raw_object
 from headgate_server.providers.base import Endpoint, HttpCall, Target
 from headgate_server.providers.cohere.messages import encode_messages, encode_tools
-from headgate_server.providers.encoding import Encoding, Json, encode_fields
-
-_encode_json = msgspec.json.Encoder().encode
+from headgate_server.providers.encoding import Encoding, Json, encode_fields, text_only
 
 # Members that the gateway decides about: whoever may use one model could name another here.
 FIXED_MEMBERS = frozenset({"model", "stream"})
@@ -37,12 +35,7 @@ def encode_request(
     encode_messages(encoding, request.messages)
     encode_fields(encoding, PLAIN_FIELDS, FIELDS)
     encoding.merge_extras(FIXED_MEMBERS)
-    return HttpCall(
-        url=f"{endpoint.base_url}/v2/chat",
-        headers=endpoint.headers,
-        body=_encode_json(encoding.body),
-        warnings=encoding.warnings,
-    )
+    return encoding.call(f"{endpoint.base_url}/v2/chat", endpoint.headers)
 
 
 PLAIN_FIELDS = {
@@ -55,13 +48,10 @@ PLAIN_FIELDS = {
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
     "logprobs": "logprobs",
+    "stop": "stop_sequences",
 }
 
 # Fields that need more than a copy. Each takes the encoding and the field's value.
-
-
-def _stop(encoding: Encoding, value: Sequence[str]) -> None:
-    encoding.body["stop_sequences"] = list(value)
 
 
 def _tool_choice(encoding: Encoding, choice: chat_pb2.ToolChoice) -> None:
@@ -83,11 +73,6 @@ def _tool_choice(encoding: Encoding, choice: chat_pb2.ToolChoice) -> None:
         encoding.body["tool_choice"] = "REQUIRED"
     elif choice.mode == chat_pb2.ToolChoice.MODE_NONE and encoding.request.tools:
         encoding.body["tool_choice"] = "NONE"
-
-
-def _parallel_tool_calls(encoding: Encoding, value: bool) -> None:
-    if not value:
-        encoding.unsupported("parallel_tool_calls", value)
 
 
 def _response_format(encoding: Encoding, form: chat_pb2.ResponseFormat) -> None:
@@ -140,19 +125,10 @@ def _native_thinking(text: str) -> Json:
     return thinking
 
 
-def _modalities(encoding: Encoding, value: Sequence[str]) -> None:
-    if any(modality != "text" for modality in value):
-        raise InvalidRequest.of(
-            "modalities", f"the cohere API answers with text only, not with {', '.join(value)}"
-        )
-
-
 FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "tools": encode_tools,
     "tool_choice": _tool_choice,
-    "parallel_tool_calls": _parallel_tool_calls,
-    "stop": _stop,
     "response_format": _response_format,
     "reasoning": _reasoning,
-    "modalities": _modalities,
+    "modalities": text_only,
 }

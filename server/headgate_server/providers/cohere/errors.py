@@ -20,7 +20,7 @@ from headgate.errors import (
     QuotaExhausted,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import of_answer, of_status
 
 # "too many tokens: total number of tokens in the prompt cannot exceed ...", "too many tokens: size limit
 # exceeded by ..."; but "too many tokens: max tokens must be less than ..." is about the answer's bound.
@@ -41,10 +41,7 @@ _BODY = msgspec.json.Decoder(_Body)
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
-    error = _judge(status, _message(body))
-    error.retry_after = retry_after(headers)
-    error.with_metadata(upstream_status=str(status))
-    return error
+    return of_answer(_judge(status, _message(body)), status, headers)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:

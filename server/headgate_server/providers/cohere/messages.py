@@ -7,7 +7,6 @@ user's own, Cohere takes the text only, in the request's member `documents`.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 import msgspec
@@ -15,8 +14,11 @@ import msgspec
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import MalformedJson, raw_object
+from headgate_server.providers.citations import own_citations
 from headgate_server.providers.cohere.answer import TOOL_PLAN
-from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.encoding import Encoding, Json, schema_of
+from headgate_server.providers.history import RESULTS, OpenCalls, said
+from headgate_server.providers.media import data_url_of
 
 Blocks = list[Json | msgspec.Raw]
 ROLES = {
@@ -40,7 +42,7 @@ class _Conversation:
     def __init__(self, encoding: Encoding) -> None:
         self.messages: list[Json] = []
         self._encoding = encoding
-        self._unanswered: list[tuple[str, str]] = []  # (name, id) of calls that came without an id
+        self._open = OpenCalls()
 
     def add(self, message: content_pb2.Message, path: str) -> None:
         """Adds the next message."""
@@ -48,7 +50,7 @@ class _Conversation:
             self._encoding.warn(
                 f"{path}.name", "left out: the cohere API knows no names of speakers"
             )
-        if message.role in (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION):
+        if message.role in RESULTS:
             for place, part in enumerate(message.parts):
                 self._put(self._result(part, f"{path}.parts[{place}]"), message, path)
         elif message.role == content_pb2.ROLE_ASSISTANT:
@@ -64,11 +66,7 @@ class _Conversation:
 
     def _contents(self, parts: Sequence[content_pb2.Part], path: str, role: str) -> str | Blocks:
         """A string for one plain text, else a list of blocks."""
-        if not parts:
-            return ""
-        if len(parts) == 1 and parts[0].WhichOneof("kind") == "text" and not parts[0].extra_json:
-            return parts[0].text
-        return [self._block(part, f"{path}[{place}]", role) for place, part in enumerate(parts)]
+        return _shortest([self._block(part, where, role) for where, part in said(parts, path)])
 
     def _block(self, part: content_pb2.Part, path: str, role: str) -> Json | msgspec.Raw:
         kind = part.WhichOneof("kind")
@@ -81,14 +79,8 @@ class _Conversation:
             wire = {"type": "image_url", "image_url": _image(part.image, f"{path}.image")}
         elif kind == "file" and role == "tool":
             wire = {"type": "document", "document": _document(part.file, f"{path}.file")}
-        elif kind == "vendor_part" and part.vendor_part.dialect == "cohere":
-            return msgspec.Raw(part.vendor_part.json)
         elif kind == "vendor_part":
-            raise InvalidRequest.of(
-                f"{path}.vendor_part",
-                f"belongs to the {part.vendor_part.dialect} API; this target speaks cohere; "
-                "leave it out",
-            )
+            return self._encoding.own_block(part.vendor_part, path)
         else:
             hint = "; send its text in the member `documents`" if kind == "file" else ""
             raise InvalidRequest.of(
@@ -104,21 +96,17 @@ class _Conversation:
         calls: list[Json] = []
         citations: list[msgspec.Raw] = []
         has_calls = any(part.HasField("tool_call") for part in message.parts)
-        for place, part in enumerate(message.parts):
-            where = f"{path}.parts[{place}]"
+        for where, part in said(message.parts, f"{path}.parts"):
             kind = part.WhichOneof("kind")
             if kind == "tool_call":
-                calls.append(self._call(part, where, len(self.messages), place))
+                calls.append(self._call(part, where))
             elif kind == "reasoning":
                 self._thought(part, where, content, plans, has_calls=has_calls)
             else:
                 content.append(self._block(part, where, "assistant"))
-            citations += _citations(part)
-        only = content[0] if len(content) == 1 else None
-        if isinstance(only, dict) and only.keys() == {"type", "text"}:
-            wire["content"] = only["text"]
-        elif content or not calls:
-            wire["content"] = content or ""
+            citations += own_citations(part, _is_citation)
+        if content or not calls:
+            wire["content"] = _shortest(content)
         if plans:
             wire["tool_plan"] = "".join(plans)
         if calls:
@@ -153,15 +141,13 @@ class _Conversation:
             )  # fmt: skip
             self._encoding.warn("messages.reasoning", f"left out: {why}")
 
-    def _call(self, part: content_pb2.Part, path: str, index: int, place: int) -> Json:
+    def _call(self, part: content_pb2.Part, path: str) -> Json:
         call = part.tool_call
         if call.custom:
             raise InvalidRequest.of(
                 f"{path}.tool_call.custom", "the cohere API takes calls with JSON arguments only"
             )
-        call_id = call.id or f"call_{index}_{place}"
-        if not call.id:
-            self._unanswered.append((call.name, call_id))
+        call_id = self._open.id_of(call, path)
         function = {"name": call.name, "arguments": call.arguments_json}
         wire: Json = {"id": call_id, "type": "function", "function": function}
         self._encoding.part_extras(wire, part.extra_json, path)
@@ -169,31 +155,30 @@ class _Conversation:
 
     def _result(self, part: content_pb2.Part, path: str) -> Json:
         result = part.tool_result
-        call_id = result.tool_call_id
-        if not call_id:
-            # OpenAI's deprecated functions have no ids: the oldest open call of that name is meant.
-            match = next((c for c in self._unanswered if c[0] == result.name), None)
-            if match is None:
-                raise InvalidRequest.of(path, f"no earlier call of {result.name!r} waits for this")
-            self._unanswered.remove(match)
-            call_id = match[1]
+        call_id = self._open.answered_by(result, path)
         content = self._contents(result.parts, f"{path}.tool_result.parts", "tool")
         wire: Json = {"role": "tool", "tool_call_id": call_id, "content": content}
         self._encoding.part_extras(wire, part.extra_json, path)
         return wire
 
 
+def _shortest(blocks: Blocks) -> str | Blocks:
+    """A string for one plain text or none at all, else the list of blocks."""
+    only = blocks[0] if len(blocks) == 1 else None
+    if isinstance(only, dict) and only.keys() == {"type", "text"}:
+        text: str = only["text"]
+        return text
+    return blocks or ""
+
+
 def _image(media: content_pb2.Media, path: str) -> Json:
     source = media.WhichOneof("source")
-    if source == "data":
-        url = f"data:{media.media_type};base64,{base64.b64encode(media.data).decode()}"
-    elif source == "url":
-        url = media.url
-    else:
+    if source not in ("data", "url"):
         raise InvalidRequest.of(
             f"{path}.{source or 'data'}", "the cohere API takes images as data or URL only"
         )
-    return {"url": url, **({"detail": media.detail} if media.HasField("detail") else {})}
+    detail = {"detail": media.detail} if media.HasField("detail") else {}
+    return {"url": data_url_of(media, path), **detail}
 
 
 def _document(media: content_pb2.Media, path: str) -> Json:
@@ -215,15 +200,6 @@ def _is_text(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type in ("application/json", "application/xml")
 
 
-def _citations(part: content_pb2.Part) -> list[msgspec.Raw]:
-    """The citations that Cohere itself made; those of other APIs have no place there."""
-    return [
-        msgspec.Raw(annotation.other_json)
-        for annotation in part.annotations
-        if annotation.HasField("other_json") and _is_citation(annotation.other_json)
-    ]
-
-
 def _is_citation(text: str) -> bool:
     try:
         return "sources" in raw_object(text)
@@ -240,21 +216,12 @@ def encode_tools(encoding: Encoding, tools: Sequence[chat_pb2.Tool]) -> None:
     for index, tool in enumerate(tools):
         path = f"tools[{index}]"
         if tool.HasField("provider_tool_json"):
-            if not encoding.speaks_extras:
-                raise InvalidRequest.of(
-                    f"{path}.provider_tool_json",
-                    f"belongs to the {encoding.request.extra_dialect or 'openai'} API; this target "
-                    "speaks cohere; send a function instead",
-                )
-            listed.append(msgspec.Raw(tool.provider_tool_json))
+            listed.append(encoding.own_tool(tool, path))
             continue
         function: Json = {"name": tool.function.name}
         if tool.function.HasField("description"):
             function["description"] = tool.function.description
-        given = tool.function.parameters_json
-        function["parameters"] = (
-            msgspec.Raw(given) if given else {"type": "object", "properties": {}}
-        )
+        function["parameters"] = schema_of(tool.function)
         wire: Json = {"type": "function", "function": function}
         encoding.part_extras(wire, tool.extra_json, path)
         listed.append(wire)

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import msgspec
 
-from headgate.errors import GatewayError, UpstreamProtocol
+from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson, json_text, raw_array, raw_text
+from headgate.wire import json_text, raw_array, raw_text
+from headgate_server.providers.citations import other_citation
 from headgate_server.providers.cohere.answer import (
     call_arguments,
     call_start,
@@ -21,7 +22,6 @@ from headgate_server.providers.cohere.answer import (
     decode_logprob,
     decode_usage,
     finish_reason,
-    malformed,
     mark_plan,
     message_extra,
 )
@@ -36,18 +36,19 @@ from headgate_server.providers.cohere.wire import (
     EventWire,
     ToolCallWire,
 )
+from headgate_server.providers.decoder import SseDecoder
 from headgate_server.providers.parts import ChoiceWriter, Events
-from headgate_server.sse import SseEvent, SseParser
+from headgate_server.providers.shapes import keep
 
 T = TypeVar("T")
 _PART_KINDS = {"text": "text", "thinking": "reasoning", "plan": "reasoning"}
 
 
-class CohereStreamDecoder:
+class CohereStreamDecoder(SseDecoder):
     """Decodes one stream."""
 
     def __init__(self, max_event_bytes: int) -> None:
-        self._parser = SseParser(max_event_bytes)
+        super().__init__(max_event_bytes)
         self._writer = ChoiceWriter()
         self._id = ""
         self._running = ""  # the kind of content under way: "", "text", "thinking", "plan"
@@ -57,83 +58,45 @@ class CohereStreamDecoder:
         self._logprobs: list[msgspec.Raw] = []
         self._extra: dict[str, msgspec.Raw] = {}  # unknown members of the content under way
         self._unknown = False
-        self._end: EndWire | None = None
-        self._started = False
-        self._failure: GatewayError | None = None
+        self._end = EndWire()
+        self._last = EndDeltaWire()
 
-    @property
-    def done(self) -> bool:
-        """Whether `message-end` has come."""
-        return self._end is not None or self._failure is not None
+    def _begin(self, started: chat_pb2.Started) -> None:
+        started.id = self._id
 
-    def feed(self, data: bytes) -> Events:
-        """Takes the next bytes."""
-        return self._take(self._parser.feed(data))
-
-    def finish(self) -> Events:
-        """The end of the body: Completed, or `UpstreamProtocol` if the answer is not whole."""
-        events = self._take(self._parser.finish())
-        if self._failure is not None:
-            raise self._failure
-        end = (self._end.delta if self._end is not None else None) or EndDeltaWire()
-        if self._end is None or not end.finish_reason:
+    def _check_whole(self) -> None:
+        if not self._last.finish_reason:
             raise UpstreamProtocol("the upstream's stream ended without a finish reason")
-        completed = chat_pb2.Completed()
-        try:
-            self._close(events)
-            for index in list(self._calls):
-                self._end_call(index, events)
-            reason = finish_reason(end.finish_reason, None, calls=self._writer.calls)
-            finished = self._writer.finish(reason, end.finish_reason, events)
-            if self._logprobs:
-                finished.extra_json = json_text({"logprobs": self._logprobs}) or ""
-            if extra := message_extra(None, self._citations):
-                finished.message_extra_json = extra
-            if end.usage is not None:
-                decode_usage(end.usage, completed.usage)
-            if extra := json_text({**(self._end.extra or {}), **(end.extra or {})}):
-                completed.extra_json = extra
-        except MalformedJson as error:
-            raise malformed(error) from error
+
+    def _complete(self, events: Events, completed: chat_pb2.Completed) -> None:
+        last = self._last
+        self._close_content(events)
+        for index in list(self._calls):
+            self._end_call(index, events)
+        words = last.finish_reason or ""
+        reason = finish_reason(words, None, calls=self._writer.calls)
+        finished = self._writer.finish(reason, words, events)
+        if self._logprobs:
+            finished.extra_json = json_text({"logprobs": self._logprobs}) or ""
+        if extra := message_extra(None, self._citations):
+            finished.message_extra_json = extra
+        if last.usage is not None:
+            decode_usage(last.usage, completed.usage)
+        keep(completed, self._end.extra, last.extra)
         if self._unknown:
             completed.warnings.add(
                 field="choices[0].message.parts",
                 message="left out: the upstream sent a content block of a kind that is not known",
             )
-        self._start(events)
-        events.append(chat_pb2.ChatEvent(completed=completed))
-        return events
 
-    def _start(self, events: Events) -> None:
-        """Puts Started in front of the first real event, so that an early error can stay an error."""
-        if events and not self._started:
-            self._started = True
-            started = chat_pb2.Started(id=self._id)
-            events.insert(0, chat_pb2.ChatEvent(started=started))
-
-    def _take(self, sse_events: list[SseEvent]) -> Events:
-        events: Events = []
-        for sse in sse_events:
-            if self.done or not sse.data or sse.data.strip() == b"[DONE]":
-                continue
-            try:
-                self._event(EVENT.decode(sse.data), sse.data, events)
-            except (GatewayError, MalformedJson) as error:
-                failure = malformed(error) if isinstance(error, MalformedJson) else error
-                if not events:
-                    raise failure from error
-                # What came in the same read goes out first, as it would have in a read of its own.
-                self._failure = failure
-        self._start(events)
-        return events
-
-    def _event(self, event: EventWire, data: bytes, events: Events) -> None:
+    def _event(self, data: bytes, events: Events) -> None:
+        event = EVENT.decode(data)
         message = (event.delta.message if event.delta is not None else None) or DeltaMessageWire()
         kind = event.type
         if kind == "content-delta":
             self._content(_one(message.content), event, events)
         elif kind == "content-start":
-            self._close(events)
+            self._close_content(events)
             self._index = event.index
             self._content(_one(message.content), event, events)
         elif kind == "tool-plan-delta":
@@ -148,13 +111,10 @@ class CohereStreamDecoder:
         elif kind == "message-start":
             self._id = event.id or ""
         elif kind == "message-end":
-            end = END.decode(data)
-            finish_reason(
-                (end.delta.finish_reason if end.delta else None) or "",
-                end.delta.error if end.delta else None,
-                calls=self._writer.calls,
-            )
-            self._end = end
+            self._end = END.decode(data)
+            self._last = last = self._end.delta or EndDeltaWire()
+            finish_reason(last.finish_reason or "", last.error, calls=self._writer.calls)
+            self.done = True
         elif kind is None and (found := error_in_body(data)):
             raise found
         # content-end and citation-end say nothing new; debug shows the prompt, to nobody.
@@ -178,17 +138,17 @@ class CohereStreamDecoder:
 
     def _text(self, kind: str, text: str, events: Events) -> chat_pb2.PartDelta:
         if self._running != kind:
-            self._close(events)
+            self._close_content(events)
             self._running = kind
         return self._writer.text(_PART_KINDS[kind], text, events)
 
-    def _close(self, events: Events) -> None:
+    def _close_content(self, events: Events) -> None:
         """Ends the content under way."""
         rest = content_pb2.Part()
         if self._running == "plan":
             mark_plan(rest)
-        if self._running and (extra := json_text(self._extra)):
-            rest.extra_json = extra
+        if self._running:
+            keep(rest, self._extra)
             self._extra = {}
         self._writer.close_text(events, rest)
         self._running = ""
@@ -201,7 +161,7 @@ class CohereStreamDecoder:
         index = event.index or 0
         call = self._calls.get(index)
         if begins or call is None:
-            self._close(events)
+            self._close_content(events)
             call = self._calls[index] = _Call(self._writer.begin(call_start(wire), events))
         if text := call_arguments(wire):
             call.has_arguments = True
@@ -222,7 +182,7 @@ class CohereStreamDecoder:
             kind, index = cited_part(citation)
             if kind == self._running and index in (None, self._index):
                 delta = self._text(kind, "", events)
-                delta.annotations.add(other_json=raw_text(citation) or "{}")
+                delta.annotations.append(other_citation(citation))
             else:
                 self._citations.append(citation)
 

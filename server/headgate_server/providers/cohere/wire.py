@@ -9,13 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from headgate.wire import Extra, ShapeDecoder, extra_slot
-
-Number = int | float
-_ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate_server.providers.shapes import ABSENT, Number, Wire
 
 
 class FunctionWire(Wire):
@@ -67,7 +61,7 @@ class UsageWire(Wire):
     """Tokens used, and what is billed of them."""
 
     tokens: TokensWire | None = None
-    billed_units: msgspec.Raw = _ABSENT
+    billed_units: msgspec.Raw = ABSENT
     cached_tokens: Number | None = None
     extra: Extra = extra_slot()
 
@@ -113,7 +107,7 @@ class DeltaMessageWire(msgspec.Struct, gc=False):
     content: ContentWire | list[ContentWire] | None = None
     tool_plan: str | None = None
     tool_calls: ToolCallWire | list[ToolCallWire] | None = None
-    citations: msgspec.Raw = _ABSENT
+    citations: msgspec.Raw = ABSENT
 
 
 class DeltaWire(msgspec.Struct, gc=False):
@@ -129,7 +123,7 @@ class EventWire(msgspec.Struct, gc=False):
     id: str | None = None
     index: int | None = None
     delta: DeltaWire | None = None
-    logprobs: msgspec.Raw = _ABSENT
+    logprobs: msgspec.Raw = ABSENT
 
 
 class EndDeltaWire(Wire):

@@ -12,21 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
-from headgate.errors import GatewayError, UpstreamProtocol
+from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
 from headgate_server.providers.base import Endpoint, HttpCall, Target
+from headgate_server.providers.gemini.answer import decode_count
 from headgate_server.providers.gemini.encode import DIALECT, encode_count, encode_request
 from headgate_server.providers.gemini.errors import decode_error, error_in_body
 from headgate_server.providers.gemini.stream import GeminiStreamDecoder, decode_answer
-
-
-class _Count(msgspec.Struct, rename="camel"):
-    total_tokens: int
-
-
-_COUNT = msgspec.json.Decoder(_Count)
 
 
 class GeminiDialect:
@@ -68,9 +60,5 @@ class GeminiDialect:
         return encode_count(request, target, endpoint)
 
     def decode_count(self, body: bytes) -> int:
-        """The number of tokens."""
-        try:
-            return _COUNT.decode(body).total_tokens
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            found = error_in_body(body)
-            raise found or UpstreamProtocol("the upstream's count has no totalTokens") from error
+        """The number in the answer to it."""
+        return decode_count(body)

@@ -13,19 +13,22 @@ import msgspec
 
 from headgate.errors import ContentFiltered, UpstreamProtocol
 from headgate.v1 import chat_pb2
-from headgate.wire import MalformedJson, json_text, raw_array, raw_object
+from headgate.wire import MalformedJson, raw_array, raw_object
+from headgate_server.providers.counts import count
+from headgate_server.providers.faults import malformed, parse
 from headgate_server.providers.gemini.errors import error_in_body
 from headgate_server.providers.gemini.wire import (
+    COUNT,
     LOGPROBS,
     MODALITY_TOKENS,
     PROMPT_FEEDBACK,
     RESPONSE,
     CandidateWire,
     LogprobCandidate,
-    Number,
     ResponseWire,
     UsageWire,
 )
+from headgate_server.providers.shapes import Members, as_raw, is_there, keep, there
 
 _FILTERED = (
     "SAFETY",
@@ -55,34 +58,23 @@ _TIERS = {
 }
 _MAX_CANDIDATES = 128
 
-Members = dict[str, msgspec.Raw]
 
-
-def parse(data: bytes) -> ResponseWire:
+def read(data: bytes) -> ResponseWire:
     """One response object; an error object in its place is raised."""
-    try:
-        wire = RESPONSE.decode(data)
-    except MalformedJson as error:
-        found = error_in_body(data) if error.is_json else None
-        raise found or malformed(error) from error
-    if present(wire.error):
+    wire = parse(RESPONSE, data, error_in_body)
+    if is_there(wire.error):
         raise error_in_body(data) or UpstreamProtocol("the upstream sent an error of unknown form")
     return wire
 
 
-def malformed(error: Exception) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
-
-
-def present(value: msgspec.Raw) -> bool:
-    """Whether a member is there, and not null."""
-    return bytes(value) not in (b"", b"null")
+def decode_count(body: bytes) -> int:
+    """The number of a prompt's tokens. Raises `GatewayError` for anything else."""
+    return count(parse(COUNT, body, error_in_body).total_tokens)
 
 
 def blocked_prompt(wire: ResponseWire) -> ContentFiltered | None:
     """The error for a prompt that the provider refused to answer."""
-    if wire.candidates or not present(wire.prompt_feedback):
+    if wire.candidates or not is_there(wire.prompt_feedback):
         return None
     feedback = _read(PROMPT_FEEDBACK, wire.prompt_feedback)
     if feedback is None or not feedback.block_reason:
@@ -97,40 +89,15 @@ def blocked_prompt(wire: ResponseWire) -> ContentFiltered | None:
 
 def candidate_index(wire: CandidateWire, position: int) -> int:
     """A candidate's place."""
-    index = position if wire.index is None else whole(wire.index)
-    if not 0 <= index < _MAX_CANDIDATES:
+    index = position if wire.index is None else count(wire.index)
+    if index >= _MAX_CANDIDATES:
         raise UpstreamProtocol(f"the upstream sent a candidate with index {index}")
     return index
-
-
-def whole(number: Number) -> int:
-    """An index or count."""
-    value = int(number)
-    if not -(2**31) <= value < 2**63:
-        raise UpstreamProtocol("the upstream sent a number out of range")
-    return value
 
 
 def said_reason(wire: CandidateWire) -> str:
     """The provider's reason for the end; empty while there is none."""
     return "" if wire.finish_reason in _NO_REASON else str(wire.finish_reason)
-
-
-def finish_reason(raw: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
-    """Our reason. A model that wants tools to be called says STOP, too."""
-    reason = FINISH_REASONS.get(raw, chat_pb2.FINISH_REASON_OTHER)
-    if calls and reason == chat_pb2.FINISH_REASON_STOP:
-        return chat_pb2.FINISH_REASON_TOOL_CALLS
-    return reason
-
-
-def set_time(time: Any, text: str | None) -> None:
-    """Sets a Timestamp, which only Vertex AI tells; without one it stays unset."""
-    if text:
-        try:
-            time.FromJsonString(text)
-        except ValueError as error:
-            raise UpstreamProtocol(f"the upstream's time {text!r:.40} is none") from error
 
 
 # Members that are passed on.
@@ -147,10 +114,7 @@ def candidate_members(wire: CandidateWire) -> Members:
         "avgLogprobs": wire.avg_logprobs,
         "tokenCount": wire.token_count,
     }
-    found = {name: value for name, value in named.items() if present(value)}
-    if wire.extra:
-        found.update(wire.extra)
-    return found
+    return {**there(named), **(wire.extra or {})}
 
 
 def absorb(into: Members, more: Members) -> None:
@@ -166,7 +130,7 @@ def absorb(into: Members, more: Members) -> None:
 
 def _more_grounding(old: msgspec.Raw, new: msgspec.Raw) -> msgspec.Raw:
     try:
-        return _encoded({**raw_object(bytes(old)), **raw_object(bytes(new))})
+        return as_raw({**raw_object(bytes(old)), **raw_object(bytes(new))})
     except MalformedJson:
         return new
 
@@ -179,17 +143,13 @@ def _more_citations(old: msgspec.Raw, new: msgspec.Raw) -> msgspec.Raw:
             fresh = raw_array(after[name])
             texts = {bytes(item) for item in fresh}
             kept = [item for item in raw_array(before[name]) if bytes(item) not in texts]
-            merged[name] = _encoded(kept + fresh)
+            merged[name] = as_raw(kept + fresh)
     except MalformedJson:
         return new
-    return _encoded(merged)
+    return as_raw(merged)
 
 
 _JOINED = {"groundingMetadata": _more_grounding, "citationMetadata": _more_citations}
-
-
-def _encoded(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
 
 
 # Tokens.
@@ -202,25 +162,20 @@ def counts(wire: UsageWire) -> bool:
 
 def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
     """Fills `usage`; details stay unset where the provider tells nothing."""
-    tool_use = whole(wire.tool_use_prompt_token_count or 0)
-    thoughts = whole(wire.thoughts_token_count or 0)
-    usage.input_tokens = whole(wire.prompt_token_count or 0) + tool_use
-    usage.output_tokens = whole(wire.candidates_token_count or 0) + thoughts
+    thoughts = count(wire.thoughts_token_count)
+    usage.input_tokens = count(wire.prompt_token_count) + count(wire.tool_use_prompt_token_count)
+    usage.output_tokens = count(wire.candidates_token_count) + thoughts
     total = wire.total_token_count
-    usage.total_tokens = usage.input_tokens + usage.output_tokens if total is None else whole(total)
+    usage.total_tokens = usage.input_tokens + usage.output_tokens if total is None else count(total)
     if wire.cached_content_token_count is not None:
-        usage.cached_input_tokens = whole(wire.cached_content_token_count)
+        usage.cached_input_tokens = count(wire.cached_content_token_count)
     if wire.thoughts_token_count is not None:
         usage.reasoning_output_tokens = thoughts
-    sound = _sound(wire.prompt_tokens_details)
-    if sound is not None:
+    if (sound := _sound(wire.prompt_tokens_details)) is not None:
         usage.audio_input_tokens = sound
-    sound = _sound(wire.candidates_tokens_details)
-    if sound is not None:
+    if (sound := _sound(wire.candidates_tokens_details)) is not None:
         usage.audio_output_tokens = sound
-    extra = json_text(_usage_members(wire))
-    if extra:
-        usage.extra_json = extra
+    keep(usage, _usage_members(wire))
 
 
 def _sound(details: msgspec.Raw) -> int | None:
@@ -229,23 +184,22 @@ def _sound(details: msgspec.Raw) -> int | None:
     listed = _read(MODALITY_TOKENS, details)
     if listed is None:
         return None
-    return sum(whole(entry.token_count) for entry in listed if entry.modality == "AUDIO")
+    return sum(count(entry.token_count) for entry in listed if entry.modality == "AUDIO")
 
 
 def _usage_members(wire: UsageWire) -> Members:
-    named = {
-        "promptTokensDetails": wire.prompt_tokens_details,
-        "candidatesTokensDetails": wire.candidates_tokens_details,
-        "cacheTokensDetails": wire.cache_tokens_details,
-        "toolUsePromptTokensDetails": wire.tool_use_prompt_tokens_details,
-        "trafficType": wire.traffic_type,
-    }
-    found = {name: value for name, value in named.items() if present(value)}
+    found = there(
+        {
+            "promptTokensDetails": wire.prompt_tokens_details,
+            "candidatesTokensDetails": wire.candidates_tokens_details,
+            "cacheTokensDetails": wire.cache_tokens_details,
+            "toolUsePromptTokensDetails": wire.tool_use_prompt_tokens_details,
+            "trafficType": wire.traffic_type,
+        }
+    )
     if wire.tool_use_prompt_token_count is not None:
-        found["toolUsePromptTokenCount"] = _encoded(wire.tool_use_prompt_token_count)
-    if wire.extra:
-        found.update(wire.extra)
-    return found
+        found["toolUsePromptTokenCount"] = as_raw(wire.tool_use_prompt_token_count)
+    return {**found, **(wire.extra or {})}
 
 
 def service_tier(wire: UsageWire) -> str | None:
@@ -258,8 +212,6 @@ def service_tier(wire: UsageWire) -> str | None:
 
 def decode_logprobs(raw: msgspec.Raw) -> list[chat_pb2.TokenLogprob]:
     """The tokens of an answer, or of a chunk of one."""
-    if not present(raw):
-        return []
     try:
         result = LOGPROBS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -19,12 +19,10 @@ from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import Extra, json_text, raw_text
 from headgate_server.providers.gemini.answer import (
-    Members,
+    FINISH_REASONS,
     absorb,
     candidate_members,
     decode_logprobs,
-    finish_reason,
-    present,
     said_reason,
 )
 from headgate_server.providers.gemini.calls import StreamedArguments
@@ -36,7 +34,8 @@ from headgate_server.providers.gemini.wire import (
     FunctionCallWire,
     PartWire,
 )
-from headgate_server.providers.parts import ChoiceWriter, Events
+from headgate_server.providers.parts import ChoiceWriter, Events, reason_of
+from headgate_server.providers.shapes import Members, as_raw, is_there, keep, nested, there
 
 DIALECT = "gemini"
 # Sound without a header, so that pieces of it can be joined.
@@ -56,14 +55,14 @@ class Candidate:
         self._answer_id = answer_id
         self.reason = ""
         self._signature = ""  # of the running text; nothing is added to a signed one
-        self._text_extra: dict[str, msgspec.Raw] = {}
+        self._text_extra: Members = {}
         self._texts = Texts()
         self._sound: tuple[int, str] | None = None  # the open part and its media type
         self._call: tuple[int, StreamedArguments] | None = None  # the call that is being streamed
         self._calls = 0
         self._logprobs: list[chat_pb2.TokenLogprob] = []
         self._members: Members = {}
-        self._content_members: dict[str, msgspec.Raw] = {}
+        self._content_members: Members = {}
 
     def take(self, wire: CandidateWire, events: Events) -> None:
         """Adds the events of a chunk, or of the whole candidate."""
@@ -75,7 +74,7 @@ class Candidate:
             if content.extra:
                 self._content_members.update(content.extra)
         absorb(self._members, candidate_members(wire))
-        if present(wire.logprobs_result):
+        if is_there(wire.logprobs_result):
             self._logprobs.extend(decode_logprobs(wire.logprobs_result))
             self._put_logprobs(events, first)
         self.reason = said_reason(wire) or self.reason
@@ -87,13 +86,10 @@ class Candidate:
         if self._logprobs:
             self._text("text", "", events).logprobs.extend(self._logprobs)
         self._close(events)
-        reason = finish_reason(self.reason, calls=self._writer.calls)
+        reason = reason_of(FINISH_REASONS, self.reason, calls=self._writer.calls)
         finished = self._writer.finish(reason, self.reason, events)
-        extra = json_text(self._members)
-        if extra:
-            finished.extra_json = extra
-        extra = json_text(self._content_members)
-        if extra:
+        keep(finished, self._members)
+        if extra := json_text(self._content_members):
             finished.message_extra_json = extra
 
     def _part(self, wire: PartWire, events: Events) -> None:
@@ -151,9 +147,7 @@ class Candidate:
             rest.reasoning.dialect = DIALECT
         elif self._signature:
             rest.thought_signature = self._signature
-        extra = json_text(self._text_extra)
-        if extra:
-            rest.extra_json = extra
+        keep(rest, self._text_extra)
         self._signature, self._text_extra = "", {}
         self._writer.close_text(events, rest)
 
@@ -180,13 +174,11 @@ class Candidate:
         self._end_sound(events)
         if wire.thought_signature:
             part.thought_signature = wire.thought_signature
-        text = json_text(extra)
-        if text:
-            part.extra_json = text
+        keep(part, extra)
         return self._writer.begin(part, events)
 
     def _vendor_part(self, members: Members, events: Events) -> None:
-        text = _compact(msgspec.Raw(msgspec.json.encode(members)))
+        text = _compact(as_raw(members))
         part = content_pb2.Part(vendor_part=content_pb2.VendorPart(dialect=DIALECT, json=text))
         self._close(events)
         self._end_sound(events)
@@ -245,7 +237,7 @@ class Candidate:
             self._call = (index, StreamedArguments())
             self._go_on(call, events)
             return
-        arguments = _compact(call.args) if present(call.args) else "{}"
+        arguments = _compact(call.args) if is_there(call.args) else "{}"
         self._writer.delta(index, arguments, events)
         self._writer.end(index, events)
 
@@ -287,7 +279,7 @@ def _vendor_members(wire: PartWire) -> Members:
         "toolCall": wire.tool_call,
         "toolResponse": wire.tool_response,
     }
-    found = {name: value for name, value in named.items() if present(value)}
+    found = there(named)
     # Images on the way to the answer: with the flag they are thinking, of which we have only texts.
     if wire.inline_data is not None:
         found["inlineData"] = _encoded(wire.inline_data, wire.inline_data.extra)
@@ -299,16 +291,16 @@ def _vendor_members(wire: PartWire) -> Members:
 def _rest_of(wire: PartWire) -> Members:
     rest: Members = dict(wire.extra or {})
     if wire.thought is not None:
-        rest["thought"] = msgspec.Raw(msgspec.json.encode(wire.thought))
+        rest["thought"] = as_raw(wire.thought)
     if wire.thought_signature is not None:
-        rest["thoughtSignature"] = msgspec.Raw(msgspec.json.encode(wire.thought_signature))
+        rest["thoughtSignature"] = as_raw(wire.thought_signature)
     return rest
 
 
 def _encoded(blob: BlobWire | FileDataWire, extra: Extra) -> msgspec.Raw:
     members = msgspec.to_builtins(blob, builtin_types=(msgspec.Raw,))
     members = {name: value for name, value in members.items() if isinstance(value, str) and value}
-    return msgspec.Raw(msgspec.json.encode({**members, **(extra or {})}))
+    return as_raw({**members, **(extra or {})})
 
 
 def _compact(value: msgspec.Raw) -> str:
@@ -318,6 +310,4 @@ def _compact(value: msgspec.Raw) -> str:
 
 def _with(extra: Extra, member: str, inner: Extra) -> Extra:
     """The unknown members of a part, those inside of its kind's own object included."""
-    if not inner:
-        return extra
-    return {**(extra or {}), member: msgspec.Raw(msgspec.json.encode(inner))}
+    return {**(extra or {}), **nested(member, inner)} if inner else extra

@@ -30,13 +30,9 @@ from headgate_server.providers.gemini.tools import (
     finish_tool_config,
 )
 
-_encode_json = msgspec.json.Encoder().encode
-
 DIALECT = "gemini"
 # The order in which readers of the API's documentation expect them.
 _ORDER = ("systemInstruction", "contents", "tools", "toolConfig", "generationConfig")
-# Objects of the body that extras add to instead of replacing them.
-_MERGED = ("generationConfig", "toolConfig")
 # The model's name is part of the address.
 _FIXED = frozenset({"model"})
 # Members of a request that make up its prompt; Vertex AI counts the first three only.
@@ -61,20 +57,16 @@ def encode_request(
     """
     encoding = Encoding(request, target, DIALECT)
     encode_messages(encoding)
-    encode_fields(encoding, {}, FIELDS)
+    encode_fields(encoding, PLAIN_FIELDS, FIELDS)
     finish_tool_config(encoding)
     _detail(encoding)
-    _merge_extras(encoding)
+    encoding.merge_extras(_FIXED)
     method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    headers = dict(endpoint.headers)
+    headers = endpoint.headers
     if is_vertex(target):
-        _tier_header(encoding, headers)
-    return HttpCall(
-        url=method_url(target, endpoint, method),
-        headers=headers,
-        body=_encode_json(_ordered(encoding.body)),
-        warnings=encoding.warnings,
-    )
+        headers = {**_tier_header(encoding), **headers}
+    body = {name: encoding.body[name] for name in _ORDER if name in encoding.body} | encoding.body
+    return encoding.call(method_url(target, endpoint, method), headers, body)
 
 
 def encode_count(request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoint) -> HttpCall:
@@ -94,26 +86,12 @@ def encode_count(request: chat_pb2.ChatRequest, target: Target, endpoint: Endpoi
     if not is_vertex(target):
         # Contents alone would be counted without instructions and tools.
         body = {"generateContentRequest": {"model": model_path(target, endpoint), **body}}
-    return HttpCall(
-        url=method_url(target, endpoint, "countTokens"),
-        headers=endpoint.headers,
-        body=_encode_json(body),
-        warnings=encoding.warnings,
-    )
-
-
-def _ordered(body: Json) -> Json:
-    return {name: body[name] for name in _ORDER if name in body} | body
-
-
-def _config(encoding: Encoding) -> Json:
-    config: Json = encoding.body.setdefault("generationConfig", {})
-    return config
+    return encoding.call(method_url(target, endpoint, "countTokens"), endpoint.headers, body)
 
 
 # Fields that generationConfig has under another name.
 
-GENERATION = {
+_GENERATION = {
     "temperature": "temperature",
     "top_p": "topP",
     "top_k": "topK",
@@ -125,15 +103,11 @@ GENERATION = {
     "frequency_penalty": "frequencyPenalty",
     "logprobs": "responseLogprobs",
     "top_logprobs": "logprobs",
+    "stop": "stopSequences",
 }
 
 
-def _copied(name: str) -> Callable[[Encoding, Any], None]:
-    def copy(encoding: Encoding, value: Any) -> None:
-        _config(encoding)[name] = value
-
-    return copy
-
+PLAIN_FIELDS = {ours: f"generationConfig.{theirs}" for ours, theirs in _GENERATION.items()}
 
 # Fields that need more than a copy. Each takes the encoding and the field's value.
 
@@ -141,16 +115,18 @@ def _copied(name: str) -> Callable[[Encoding, Any], None]:
 def _reasoning(encoding: Encoding, options: chat_pb2.ReasoningOptions) -> None:
     thinking = encode_thinking(encoding, options)
     if thinking:
-        _config(encoding)["thinkingConfig"] = thinking
+        encoding.put("generationConfig.thinkingConfig", thinking)
 
 
 def _response_format(encoding: Encoding, form: chat_pb2.ResponseFormat) -> None:
     kind = form.WhichOneof("kind")
     if kind in ("json_object", "json_schema"):
-        _config(encoding)["responseMimeType"] = "application/json"
+        encoding.put("generationConfig.responseMimeType", "application/json")
     if kind == "json_schema":
         if form.json_schema.schema_json:
-            _config(encoding)["responseJsonSchema"] = msgspec.Raw(form.json_schema.schema_json)
+            encoding.put(
+                "generationConfig.responseJsonSchema", msgspec.Raw(form.json_schema.schema_json)
+            )
         if form.json_schema.HasField("description"):
             encoding.warn(
                 "response_format.json_schema.description",
@@ -159,7 +135,7 @@ def _response_format(encoding: Encoding, form: chat_pb2.ResponseFormat) -> None:
 
 
 def _modalities(encoding: Encoding, modalities: list[str]) -> None:
-    _config(encoding)["responseModalities"] = [name.upper() for name in modalities]
+    encoding.put("generationConfig.responseModalities", [name.upper() for name in modalities])
 
 
 def _audio(encoding: Encoding, audio: chat_pb2.AudioOptions) -> None:
@@ -168,7 +144,7 @@ def _audio(encoding: Encoding, audio: chat_pb2.AudioOptions) -> None:
         voice: object = {"prebuiltVoiceConfig": {"voiceName": audio.voice}}
         if audio.voice.startswith("{"):
             voice = msgspec.Raw(audio.voice)
-        _config(encoding)["speechConfig"] = {"voiceConfig": voice}
+        encoding.put("generationConfig.speechConfig", {"voiceConfig": voice})
     if audio.format not in ("", "pcm16"):
         encoding.leave_out("audio.format", "the gemini API answers with pcm16 only")
 
@@ -179,12 +155,13 @@ def _service_tier(encoding: Encoding, tier: str) -> None:
     encoding.body["serviceTier"] = _TIERS.get(tier, tier)
 
 
-def _tier_header(encoding: Encoding, headers: dict[str, str]) -> None:
+def _tier_header(encoding: Encoding) -> dict[str, str]:
     tier = encoding.request.service_tier
     if tier in ("flex", "priority"):
-        headers.setdefault(_TIER_HEADER, tier)
-    elif tier not in ("", "auto", "default"):
+        return {_TIER_HEADER: tier}
+    if tier not in ("", "auto", "default"):
         encoding.leave_out("service_tier", f"Vertex AI knows flex and priority, not {tier!r}")
+    return {}
 
 
 def _store(encoding: Encoding, store: bool) -> None:
@@ -195,11 +172,6 @@ def _store(encoding: Encoding, store: bool) -> None:
         encoding.body["store"] = store
 
 
-def _parallel_tool_calls(encoding: Encoding, allowed: bool) -> None:
-    if not allowed:
-        encoding.unsupported("parallel_tool_calls", allowed)
-
-
 def _metadata(encoding: Encoding, metadata: Mapping[str, str]) -> None:
     if is_vertex(encoding.target):
         encoding.body["labels"] = dict(sorted(metadata.items()))
@@ -207,16 +179,9 @@ def _metadata(encoding: Encoding, metadata: Mapping[str, str]) -> None:
         encoding.unsupported("metadata", dict(metadata))
 
 
-def _stop(encoding: Encoding, stop: list[str]) -> None:
-    _config(encoding)["stopSequences"] = list(stop)
-
-
 FIELDS: Mapping[str, Callable[[Encoding, Any], None]] = {
-    **{ours: _copied(theirs) for ours, theirs in GENERATION.items()},
-    "stop": _stop,
     "tools": encode_tools,
     "tool_choice": encode_tool_choice,
-    "parallel_tool_calls": _parallel_tool_calls,
     "web_search_options": encode_web_search,
     "response_format": _response_format,
     "reasoning": _reasoning,
@@ -241,7 +206,7 @@ def _detail(encoding: Encoding) -> None:
     if not wanted:
         return
     if len(details) == 1 and (resolution := _RESOLUTIONS.get(str(*wanted))):
-        _config(encoding)["mediaResolution"] = resolution
+        encoding.put("generationConfig.mediaResolution", resolution)
         return
     encoding.leave_out(
         "messages.parts.image.detail",
@@ -255,41 +220,3 @@ def _media_parts(request: chat_pb2.ChatRequest) -> Iterator[tuple[str, content_p
             kind = part.WhichOneof("kind")
             if kind in ("image", "audio", "file"):
                 yield kind, part
-
-
-# Extras.
-
-
-def _merge_extras(encoding: Encoding) -> None:
-    """Adds the extras; into the objects that we write, too, they go member by member."""
-    request, target, body = encoding.request, encoding.target, encoding.body
-    taken: set[str] = set()
-    if request.extra_body_json and (encoding.speaks_extras or target.policy == "pass"):
-        extra = raw_object(request.extra_body_json)
-        for name in _MERGED:
-            if name in extra:
-                body[name] = _deep(body.get(name, {}), extra[name], over=False)
-                taken.add(name)
-    for key in dict.fromkeys((DIALECT, target.kind, target.provider)):
-        if key in request.provider_options_json:
-            options = raw_object(request.provider_options_json[key])
-            for name in _MERGED:
-                if name in options:
-                    body[name] = _deep(body.get(name, {}), options[name], over=True)
-                    taken.add(name)
-    encoding.merge_extras(_FIXED | taken)
-
-
-def _deep(ours: Any, theirs: msgspec.Raw, *, over: bool) -> Any:
-    """Two JSON values in one: objects member by member; of others `over` says whose wins."""
-    mine = raw_object(bytes(ours)) if isinstance(ours, msgspec.Raw) and _is_object(ours) else ours
-    if not isinstance(mine, dict) or not _is_object(theirs):
-        return theirs if over else ours
-    merged = dict(mine)
-    for name, value in raw_object(bytes(theirs)).items():
-        merged[name] = _deep(merged[name], value, over=over) if name in merged else value
-    return merged
-
-
-def _is_object(value: msgspec.Raw) -> bool:
-    return bytes(value).lstrip()[:1] == b"{"

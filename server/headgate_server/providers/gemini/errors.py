@@ -24,7 +24,7 @@ from headgate.errors import (
     UpstreamRejectedUs,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import json_of, of_answer, of_status, text_of, told
 
 # The HTTP status of each canonical code, for errors that come inside of a stream.
 _HTTP = {
@@ -75,12 +75,7 @@ class _Details(msgspec.Struct):
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
     details = _details(body)
-    error = _judge(status, details)
-    _explain(error, details)
-    if error.retry_after is None:
-        error.retry_after = retry_after(headers)
-    error.with_metadata(upstream_status=str(status))
-    return error
+    return of_answer(_explain(_judge(status, details), details), status, headers)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:
@@ -89,16 +84,13 @@ def error_in_body(body: bytes) -> GatewayError | None:
     if not details.found:
         return None
     status = details.code if 400 <= details.code < 600 else _HTTP.get(details.status, 500)
-    error = _judge(status, details)
-    _explain(error, details)
-    return error
+    return _explain(_judge(status, details), details)
 
 
-def _explain(error: GatewayError, details: _Details) -> None:
+def _explain(error: GatewayError, details: _Details) -> GatewayError:
     if not isinstance(error, QuotaExhausted):
         error.retry_after = details.retry_after
-    if details.status:
-        error.with_metadata(upstream_code=details.status[:64])
+    return told(error, code=details.status)
 
 
 def _judge(status: int, details: _Details) -> GatewayError:
@@ -132,10 +124,7 @@ def _bad_request(message: str, details: _Details) -> GatewayError:
 
 
 def _details(body: bytes) -> _Details:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Details()
+    value = json_of(body)
     if isinstance(value, list) and value:
         value = value[0]  # what a stream that is no SSE would have had
     error: Any = value.get("error") if isinstance(value, dict) else None
@@ -145,8 +134,8 @@ def _details(body: bytes) -> _Details:
     found = _Details(
         found=True,
         code=code if isinstance(code, int) else 0,
-        status=_text(error, "status"),
-        message=_text(error, "message"),
+        status=text_of(error.get("status")),
+        message=text_of(error.get("message")),
     )
     found.used_up = bool(_EMPTY_PURSE.search(found.message))
     for detail in _items(error, "details"):
@@ -155,22 +144,22 @@ def _details(body: bytes) -> _Details:
 
 
 def _add_detail(found: _Details, detail: dict[str, Any]) -> None:
-    kind = _text(detail, "@type").rpartition(".")[2]
-    if reason := _text(detail, "reason"):
+    kind = text_of(detail.get("@type")).rpartition(".")[2]
+    if reason := text_of(detail.get("reason")):
         found.reasons.append(reason)
     if kind == "RetryInfo":
-        found.retry_after = _seconds(_text(detail, "retryDelay"))
+        found.retry_after = _seconds(text_of(detail.get("retryDelay")))
     elif kind == "QuotaFailure":
         for violation in _items(detail, "violations"):
             # A quota of a day, or none at all: no pause of seconds helps.
-            name = f"{_text(violation, 'quotaId')} {_text(violation, 'quotaMetric')}".lower()
+            name = f"{text_of(violation.get('quotaId'))} {text_of(violation.get('quotaMetric'))}".lower()
             daily = "perday" in name or "per_day" in name
-            found.used_up = found.used_up or daily or _text(violation, "quotaValue") == "0"
+            found.used_up = found.used_up or daily or text_of(violation.get("quotaValue")) == "0"
     elif kind == "BadRequest":
         for violation in _items(detail, "fieldViolations"):
-            told = _text(violation, "description")
+            told = text_of(violation.get("description"))
             if told and told not in found.message:
-                place = _text(violation, "field")
+                place = text_of(violation.get("field"))
                 found.message += f"; {place}: {told}" if place else f"; {told}"
 
 
@@ -181,11 +170,6 @@ def _seconds(duration: str) -> float | None:
     except ValueError:
         return None
     return min(max(seconds, 0.0), _MAX_RETRY_SECONDS) if math.isfinite(seconds) else None
-
-
-def _text(value: dict[str, Any], name: str) -> str:
-    found = value.get(name)
-    return found if isinstance(found, str) else ""
 
 
 def _items(value: dict[str, Any], name: str) -> list[dict[str, Any]]:

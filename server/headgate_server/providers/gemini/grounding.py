@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from headgate.v1 import content_pb2
+from headgate_server.providers.citations import url_citation
 from headgate_server.providers.gemini.wire import (
     GROUNDING,
     Grounding,
@@ -68,10 +69,7 @@ class Texts:
             for index in support.grounding_chunk_indices:
                 source = sources[index] if 0 <= index < len(sources) else None
                 if source is not None:
-                    citation = content_pb2.UrlCitation(
-                        url=source.uri, title=source.title, start_index=start, end_index=end
-                    )
-                    found.append(content_pb2.Annotation(url_citation=citation))
+                    found.append(url_citation(source.uri, source.title, start, end))
         return found
 
     def _place(self, segment: Segment) -> tuple[int, int] | None:

@@ -7,13 +7,13 @@ required), https://ai.google.dev/gemini-api/docs/function-calling#multimodal (re
 
 from __future__ import annotations
 
-import base64
 import mimetypes
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import content_pb2
 from headgate_server.providers.encoding import Json
+from headgate_server.providers.media import base64_of, split_data_url
 
 # What the Files API calls its files, whatever address a request for them goes to.
 _FILES = "https://generativelanguage.googleapis.com/v1beta"
@@ -30,10 +30,15 @@ def encode_media(media: content_pb2.Media, path: str, *, vertex: bool) -> Json:
     """
     source = media.WhichOneof("source")
     if source == "data":
-        data = base64.b64encode(media.data).decode()
-        return {"inlineData": {"mimeType": media.media_type, "data": data}}
+        return {"inlineData": {"mimeType": media.media_type, "data": base64_of(media.data)}}
     if source == "url" and media.url.startswith("data:"):
-        return {"inlineData": _data_url(media.url, media.media_type, path)}
+        media_type, data = split_data_url(media.url, path)
+        media_type = media_type or media.media_type or "text/plain"
+        return {"inlineData": {"mimeType": media_type, "data": data}}
+    if source == "url" and media.url.startswith("s3://"):
+        raise InvalidRequest.of(
+            f"{path}.url", "must be an https:, gs: or data: URL; the gemini API reads no other"
+        )
     if source == "url":
         return {"fileData": _file_data(media.url, media.media_type, f"{path}.url", vertex=vertex)}
     if source == "file_id":
@@ -59,15 +64,6 @@ def encode_result_media(media: content_pb2.Media, path: str, *, vertex: bool) ->
         for blob in wire.values():
             blob["displayName"] = media.filename
     return wire
-
-
-def _data_url(url: str, media_type: str, path: str) -> Json:
-    head, comma, body = url.removeprefix("data:").partition(",")
-    if not comma:
-        raise InvalidRequest.of(f"{path}.url", "a data: URL must have a comma before its data")
-    head, _, encoding = head.rpartition(";") if head.endswith(";base64") else (head, "", "")
-    data = body if encoding else base64.b64encode(unquote_to_bytes(body)).decode()
-    return {"mimeType": head or media_type or "text/plain", "data": data}
 
 
 def _file_data(uri: str, media_type: str, path: str, *, vertex: bool) -> Json:

@@ -17,11 +17,9 @@ from headgate_server.providers.encoding import Encoding, Json
 from headgate_server.providers.gemini.address import is_vertex
 from headgate_server.providers.gemini.media import encode_media, encode_result_media
 from headgate_server.providers.gemini.traits import is_gemini_3, is_gemma
+from headgate_server.providers.history import INSTRUCTIONS, RESULTS, arguments_object, said
 
 NO_SIGNATURE = "skip_thought_signature_validator"
-
-_INSTRUCTIONS = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_DEVELOPER)
-_RESULTS = (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION)
 
 
 def encode_messages(encoding: Encoding) -> None:
@@ -54,11 +52,11 @@ class _Conversation:
             path = f"messages[{index}]"
             if message.HasField("name"):
                 self._encoding.warn(f"{path}.name", "left out: the gemini API knows no names")
-            if message.role in _RESULTS:
+            if message.role in RESULTS:
                 self._results(message, path)
                 continue
             self._flush_results()
-            if message.role in _INSTRUCTIONS:
+            if message.role in INSTRUCTIONS:
                 self._instruction(message, path)
             elif message.role == content_pb2.ROLE_ASSISTANT:
                 self._content("model", self._model_parts(message, path), message, path)
@@ -94,21 +92,19 @@ class _Conversation:
                 "moved to the system instruction: the gemini API has no place for instructions "
                 "within the conversation",
             )
-        for place, part in enumerate(message.parts):
+        for where, part in said(message.parts, f"{path}.parts"):
             kind = part.WhichOneof("kind")
             if kind not in ("text", "vendor_part"):
                 raise InvalidRequest.of(
-                    f"{path}.parts[{place}].{kind}",
+                    f"{where}.{kind}",
                     "the gemini API takes text as instructions only; move it into a user message",
                 )
-            self._instructions.append(self._part(part, f"{path}.parts[{place}]"))
+            self._instructions.append(self._part(part, where))
         if message.HasField("extra_json"):
             self._encoding.part_extras(self._instruction_extras, message.extra_json, path)
 
     def _user_parts(self, message: content_pb2.Message, path: str) -> list[object]:
-        return [
-            self._part(part, f"{path}.parts[{place}]") for place, part in enumerate(message.parts)
-        ]
+        return [self._part(part, where) for where, part in said(message.parts, f"{path}.parts")]
 
     def _model_parts(self, message: content_pb2.Message, path: str) -> list[object]:
         parts: list[object] = []
@@ -231,17 +227,11 @@ class _Conversation:
             raise InvalidRequest.of(
                 path, "the gemini API knows functions with JSON arguments, and no custom tools"
             )
-        text = "{}" if call.arguments_json in ("", "null") else call.arguments_json
-        try:
-            raw_object(text)
-        except MalformedJson as error:
-            raise InvalidRequest.of(
-                f"{path}.arguments_json",
-                f"must be a JSON object, because the gemini API takes no text there: {error.problem}",
-            ) from error
+        why = "must be a JSON object, because the gemini API takes no text there"
+        arguments = arguments_object(call, path, why)
         if call.id:
             self._calls[call.id] = (len(self._calls), call.name)
-        wire: Json = {"name": call.name, "args": msgspec.Raw(text)}
+        wire: Json = {"name": call.name, "args": arguments}
         return {"id": call.id, **wire} if call.id and self._ids else wire
 
     def _response(self, result: content_pb2.ToolResult, response: Json, path: str) -> None:

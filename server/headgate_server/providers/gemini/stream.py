@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import secrets
 
-import msgspec
-
-from headgate.errors import GatewayError, UpstreamProtocol
+from headgate.errors import UpstreamProtocol
 from headgate.fold import fold
 from headgate.v1 import chat_pb2
-from headgate.wire import MalformedJson, json_text
+from headgate_server.providers.decoder import SseDecoder
+from headgate_server.providers.faults import reading
 from headgate_server.providers.gemini.answer import (
     blocked_prompt,
     candidate_index,
     counts,
     decode_usage,
-    malformed,
-    parse,
-    present,
+    read,
     service_tier,
-    set_time,
 )
 from headgate_server.providers.gemini.candidate import Candidate
-from headgate_server.providers.gemini.wire import UsageWire
+from headgate_server.providers.gemini.wire import ResponseWire, UsageWire
 from headgate_server.providers.parts import Events
-from headgate_server.sse import SseEvent, SseParser
+from headgate_server.providers.shapes import Members, is_there, keep
+from headgate_server.providers.times import set_rfc3339_time
 
 
 def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
@@ -39,88 +36,53 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         ContentFiltered: the prompt was blocked.
         GatewayError: the body is an error object in spite of its status.
     """
-    answer = Answer()
-    events: Events = []
-    try:
-        answer.take(body, events)
-        if not answer.candidates:
-            raise UpstreamProtocol("the upstream's answer has no candidates")
-        answer.finish(events)
-    except MalformedJson as error:
-        raise malformed(error) from error
-    return fold(events)
+    return GeminiStreamDecoder(len(body)).whole(body)
 
 
-class GeminiStreamDecoder:
+class GeminiStreamDecoder(SseDecoder):
     """Decodes one stream."""
 
     def __init__(self, max_event_bytes: int) -> None:
-        self._parser = SseParser(max_event_bytes)
-        self._answer = Answer()
-        self._failure: GatewayError | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether an error has ended it; whole streams end with their body."""
-        return self._failure is not None
-
-    def feed(self, data: bytes) -> Events:
-        """Takes the next bytes."""
-        return self._take(self._parser.feed(data))
-
-    def finish(self) -> Events:
-        """The end of the body: Completed, or `UpstreamProtocol` if a candidate is not whole."""
-        events = self._take(self._parser.finish())
-        if self._failure is not None:
-            raise self._failure
-        candidates = self._answer.candidates
-        if not candidates or any(not each.reason for each in candidates.values()):
-            raise UpstreamProtocol("the upstream's stream ended without a finish reason")
-        try:
-            self._answer.finish(events)
-        except MalformedJson as error:
-            raise malformed(error) from error
-        return events
-
-    def _take(self, sse_events: list[SseEvent]) -> Events:
-        events: Events = []
-        for sse in sse_events:
-            if self._failure is not None or not sse.data:
-                continue
-            whole = len(events)
-            try:
-                self._answer.take(sse.data, events)
-            except (GatewayError, MalformedJson) as error:
-                failure = malformed(error) if isinstance(error, MalformedJson) else error
-                del events[whole:]
-                if not events:
-                    raise failure from error
-                # What came in the same read goes out first, as it would have in a read of its own.
-                self._failure = failure
-        return events
-
-
-class Answer:
-    """An answer as far as it has come.
-
-    Attributes:
-        candidates: by index.
-    """
-
-    def __init__(self) -> None:
-        self.candidates: dict[int, Candidate] = {}
+        super().__init__(max_event_bytes)
+        self._candidates: dict[int, Candidate] = {}  # by index
         self._id = ""
         self._model = ""
         self._time = ""
-        self._started = False
         self._usage: UsageWire | None = None  # the last that counts
-        self._members: dict[str, msgspec.Raw] = {}
+        self._members: Members = {}
 
-    def take(self, data: bytes, events: Events) -> None:
-        """Adds the events of one response object."""
-        wire = parse(data)
-        blocked = blocked_prompt(wire)
-        if blocked is not None:
+    def whole(self, body: bytes) -> chat_pb2.ChatResponse:
+        """The answer that is all in one chunk."""
+        events: Events = []
+        with reading:
+            self._event(body, events)
+        if not self._candidates:
+            raise UpstreamProtocol("the upstream's answer has no candidates")
+        return fold(self._close(events))
+
+    def _begin(self, started: chat_pb2.Started) -> None:
+        started.id, started.model = self._answer_id(), self._model
+        set_rfc3339_time(started, self._time)
+
+    def _check_whole(self) -> None:
+        candidates = self._candidates
+        if not candidates or any(not each.reason for each in candidates.values()):
+            raise UpstreamProtocol("the upstream's stream ended without a finish reason")
+
+    def _complete(self, events: Events, completed: chat_pb2.Completed) -> None:
+        for candidate in self._candidates.values():
+            candidate.finish(events)
+        if self._usage is not None:
+            if counts(self._usage):
+                decode_usage(self._usage, completed.usage)
+            tier = service_tier(self._usage)
+            if tier is not None:
+                completed.service_tier = tier
+        keep(completed, self._members)
+
+    def _event(self, data: bytes, events: Events) -> None:
+        wire = read(data)
+        if (blocked := blocked_prompt(wire)) is not None:
             raise blocked
         if not self._started:
             self._id = self._id or wire.response_id or ""
@@ -129,50 +91,26 @@ class Answer:
         usage = wire.usage_metadata
         if usage is not None and (self._usage is None or counts(usage)):
             self._usage = usage
-        if present(wire.prompt_feedback):
+        if is_there(wire.prompt_feedback):
             self._members["promptFeedback"] = wire.prompt_feedback
         if wire.extra:
             self._members.update(wire.extra)
+        before = len(events)
+        try:
+            self._take_candidates(wire, events)
+        except Exception:
+            del events[before:]  # a chunk that breaks off is none
+            raise
+
+    def _take_candidates(self, wire: ResponseWire, events: Events) -> None:
         for position, each in enumerate(wire.candidates or ()):
             index = candidate_index(each, position)
-            candidate = self.candidates.get(index)
+            candidate = self._candidates.get(index)
             if candidate is None:
-                candidate = self.candidates[index] = Candidate(index, self._answer_id())
-            before = len(events)
+                candidate = self._candidates[index] = Candidate(index, self._answer_id())
             candidate.take(each, events)
-            if not self._started and len(events) > before:
-                self._start(events)
-
-    def finish(self, events: Events) -> None:
-        """Adds the last events."""
-        for candidate in self.candidates.values():
-            candidate.finish(events)
-        self._start(events)
-        event = chat_pb2.ChatEvent()
-        completed = event.completed
-        completed.SetInParent()
-        if self._usage is not None:
-            if counts(self._usage):
-                decode_usage(self._usage, completed.usage)
-            tier = service_tier(self._usage)
-            if tier is not None:
-                completed.service_tier = tier
-        extra = json_text(self._members)
-        if extra:
-            completed.extra_json = extra
-        events.append(event)
 
     def _answer_id(self) -> str:
         if not self._id:
             self._id = f"gemini-{secrets.token_hex(12)}"
         return self._id
-
-    def _start(self, events: Events) -> None:
-        """Puts Started in front of the first real event, so that an early error can stay an error."""
-        if self._started:
-            return
-        self._started = True
-        event = chat_pb2.ChatEvent()
-        event.started.id, event.started.model = self._answer_id(), self._model
-        set_time(event.started.create_time, self._time)
-        events.insert(0, event)

@@ -34,10 +34,9 @@ def encode_tools(encoding: Encoding, tools: Iterable[chat_pb2.Tool]) -> None:
         path = f"tools[{index}]"
         if tool.WhichOneof("kind") == "provider_tool_json":
             if not encoding.speaks_extras:
-                origin = encoding.request.extra_dialect or "openai"
                 raise InvalidRequest.of(
                     f"{path}.provider_tool_json",
-                    f"it is a tool of the {origin} API, and this target speaks gemini; send a "
+                    f"it is a tool of the {encoding.origin} API, and this target speaks gemini; send a "
                     "function, or Gemini's own tool with extra_dialect gemini",
                 )
             others.append(msgspec.Raw(tool.provider_tool_json))

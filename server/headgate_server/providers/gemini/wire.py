@@ -11,13 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from headgate.wire import Extra, ShapeDecoder, extra_slot
-
-Number = int | float
-ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate_server.providers.shapes import ABSENT, Number
+from headgate_server.providers.shapes import CamelWire as Wire
 
 
 class BlobWire(Wire):
@@ -213,6 +208,13 @@ class Grounding(Loose):
     grounding_supports: list[GroundingSupport] = []
 
 
+class Count(Loose):
+    """The answer of the method that counts."""
+
+    total_tokens: int
+
+
+COUNT = ShapeDecoder(Count)
 PROMPT_FEEDBACK = msgspec.json.Decoder(PromptFeedback)
 MODALITY_TOKENS = msgspec.json.Decoder(list[ModalityTokens])
 LOGPROBS = msgspec.json.Decoder(LogprobsResult)

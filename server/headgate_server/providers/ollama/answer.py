@@ -9,23 +9,28 @@ Source: https://docs.ollama.com/api/chat.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 
 import msgspec
 
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson, ShapeDecoder, json_text, raw_text
+from headgate.wire import ShapeDecoder, raw_text
+from headgate_server.providers.counts import count
+from headgate_server.providers.faults import parse, reading
+from headgate_server.providers.logprobs import decode_token
+from headgate_server.providers.media import bytes_of
 from headgate_server.providers.ollama.errors import error_in_body
 from headgate_server.providers.ollama.wire import (
     ANSWER,
     AnswerWire,
     CallWire,
-    Number,
-    TokenLogprobWire,
+    FunctionWire,
+    MessageWire,
 )
+from headgate_server.providers.parts import reason_of
+from headgate_server.providers.shapes import is_there, keep, nested
+from headgate_server.providers.times import set_rfc3339_time
 
 FINISH_REASONS = {
     # Older versions say only that they are done.
@@ -51,34 +56,19 @@ def decode_answer(body: bytes, request: chat_pb2.ChatRequest) -> chat_pb2.ChatRe
         UpstreamProtocol: the body is not a chat answer, or not a whole one.
         GatewayError: the body is an error object in spite of its status.
     """
-    try:
-        return _response(parse(body), CallIds(request))
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def malformed(error: MalformedJson) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
-
-
-def parse(data: bytes) -> AnswerWire:
-    """A chat answer or a line of one; an error object in its place is raised."""
-    try:
-        wire = ANSWER.decode(data)
-    except MalformedJson as error:
-        raise (error_in_body(data) if error.is_json else None) or malformed(error) from error
-    if bytes(wire.error) not in (b"", b"null"):
-        raise error_in_body(data) or UpstreamProtocol("the upstream sent an error of unknown form")
-    return wire
-
-
-def _response(wire: AnswerWire, ids: CallIds) -> chat_pb2.ChatResponse:
-    message = wire.message
-    if message is None or not wire.done:
+    wire = read(body)
+    if wire.message is None or not wire.done:
         raise UpstreamProtocol("the upstream's answer is not whole: no message, or it is not done")
     response = chat_pb2.ChatResponse(model=wire.model or "")
-    set_time(response, wire.created_at)
+    set_rfc3339_time(response, wire.created_at)
+    with reading:
+        _fill(response, wire, wire.message, CallIds(request))
+    return response
+
+
+def _fill(
+    response: chat_pb2.ChatResponse, wire: AnswerWire, message: MessageWire, ids: CallIds
+) -> None:
     choice = response.choices.add()
     choice.message.role = content_pb2.ROLE_ASSISTANT
     parts = choice.message.parts
@@ -88,42 +78,28 @@ def _response(wire: AnswerWire, ids: CallIds) -> chat_pb2.ChatResponse:
         parts.add().text = message.content
     for image in message.images or ():
         part = image_part(image)
-        part.image.data = image_bytes(image)
+        part.image.data = bytes_of(image, "image")
         parts.append(part)
     for call in message.tool_calls or ():
         part = call_start(call, ids)
         part.tool_call.arguments_json = call_arguments(call)
         parts.append(part)
-    if extra := json_text(message.extra):
-        choice.message.extra_json = extra
-    choice.finish_reason, choice.provider_finish_reason = finish_reason(
-        wire, calls=bool(message.tool_calls)
-    )
+    keep(choice.message, message.extra)
+    words = wire.done_reason or ""
+    choice.finish_reason = reason_of(FINISH_REASONS, words, calls=bool(message.tool_calls))
+    choice.provider_finish_reason = words
     if wire.logprobs:
         choice.logprobs.content.extend(map(decode_token, wire.logprobs))
     decode_usage(wire, response)
-    if extra := json_text(wire.extra):
-        response.extra_json = extra
-    return response
+    keep(response, wire.extra)
 
 
-def set_time(into: chat_pb2.ChatResponse | chat_pb2.Started, created_at: str | None) -> None:
-    """Sets the time of creation: RFC 3339, to the nanosecond."""
-    if not created_at:
-        return
-    try:
-        into.create_time.FromJsonString(created_at)
-    except ValueError as error:
-        raise UpstreamProtocol(f"the upstream's time {created_at!r:.60} is none") from error
-
-
-def finish_reason(wire: AnswerWire, *, calls: bool) -> tuple[chat_pb2.FinishReason.ValueType, str]:
-    """Our reason, and the vendor's words. It knows none of its own for calls."""
-    words = wire.done_reason or ""
-    reason = FINISH_REASONS.get(words, chat_pb2.FINISH_REASON_OTHER)
-    if calls and reason == chat_pb2.FINISH_REASON_STOP:
-        reason = chat_pb2.FINISH_REASON_TOOL_CALLS
-    return reason, words
+def read(data: bytes) -> AnswerWire:
+    """A chat answer or a line of one; an error object in its place is raised."""
+    wire = parse(ANSWER, data, error_in_body)
+    if is_there(wire.error):
+        raise error_in_body(data) or UpstreamProtocol("the upstream sent an error of unknown form")
+    return wire
 
 
 class CallIds:
@@ -154,14 +130,9 @@ def call_start(call: CallWire, ids: CallIds) -> content_pb2.Part:
     """A tool call but for its arguments."""
     part = content_pb2.Part()
     part.tool_call.id = call.id or ids()
-    function = call.function
-    extra: dict[str, msgspec.Raw] = dict(call.extra or {})
-    if function is not None:
-        part.tool_call.name = function.name or ""
-        if function.extra:
-            extra["function"] = msgspec.Raw(msgspec.json.encode(function.extra))
-    if text := json_text(extra):
-        part.extra_json = text
+    function = call.function or FunctionWire()
+    part.tool_call.name = function.name or ""
+    keep(part, call.extra, nested("function", function.extra))
     return part
 
 
@@ -173,46 +144,15 @@ def call_arguments(call: CallWire) -> str:
     return msgspec.json.format(text, indent=-1)
 
 
-def image_bytes(image: str) -> bytes:
-    """The bytes of a generated image."""
-    try:
-        return base64.b64decode(image, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UpstreamProtocol("the upstream's image is not base64") from error
-
-
 def image_part(image: str) -> content_pb2.Part:
     """A generated image but for its bytes; they alone tell of which kind it is."""
-    start = image_bytes(image[:16])
+    start = bytes_of(image[:16], "image")
     part = content_pb2.Part()
     part.image.media_type = next(
         (kind for magic, kind in _MEDIA_TYPES if start.startswith(magic)),
         "application/octet-stream",
     )
     return part
-
-
-def decode_token(wire: TokenLogprobWire) -> chat_pb2.TokenLogprob:
-    """A token and how likely it was."""
-    token = chat_pb2.TokenLogprob(token=wire.token or "", logprob=_logprob(wire.logprob))
-    if wire.bytes is not None:
-        token.bytes = _token_bytes(wire.bytes)
-    for top in wire.top_logprobs or ():
-        added = token.top.add(token=top.token or "", logprob=_logprob(top.logprob))
-        if top.bytes is not None:
-            added.bytes = _token_bytes(top.bytes)
-    return token
-
-
-def _logprob(value: Number | None) -> float:
-    return -9999.0 if value is None else float(value)
-
-
-def _token_bytes(values: list[int]) -> bytes:
-    try:
-        return bytes(values)
-    except ValueError as error:
-        raise UpstreamProtocol("the upstream's token bytes are not bytes") from error
 
 
 def decode_usage(wire: AnswerWire, into: chat_pb2.ChatResponse | chat_pb2.Completed) -> None:
@@ -223,16 +163,8 @@ def decode_usage(wire: AnswerWire, into: chat_pb2.ChatResponse | chat_pb2.Comple
     if wire.prompt_eval_count is None and wire.eval_count is None:
         return
     usage = into.usage
-    usage.input_tokens = _whole(wire.prompt_eval_count or 0)
-    usage.output_tokens = _whole(wire.eval_count or 0)
+    usage.input_tokens, usage.output_tokens = count(wire.prompt_eval_count), count(wire.eval_count)
     usage.total_tokens = usage.input_tokens + usage.output_tokens
     times = {name: value for name in _METRICS if (value := getattr(wire, name)) is not None}
     if times:
         usage.extra_json = msgspec.json.encode(times).decode()
-
-
-def _whole(number: Number) -> int:
-    value = int(number)
-    if not 0 <= value < 2**62:
-        raise UpstreamProtocol("the upstream sent a count out of range")
-    return value

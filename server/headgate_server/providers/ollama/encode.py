@@ -16,17 +16,29 @@ import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
-from headgate.wire import MalformedJson, raw_object
+from headgate.wire import MalformedJson, raw_object, raw_text
 from headgate_server.providers.base import Endpoint, HttpCall, Target
 from headgate_server.providers.encoding import Encoding, encode_fields
 from headgate_server.providers.ollama.messages import encode_messages, encode_tools
+from headgate_server.providers.shapes import ABSENT
 
 NAME = "ollama"
-_encode_json = msgspec.json.Encoder().encode
 
-PLAIN_FIELDS = {"logprobs": "logprobs", "top_logprobs": "top_logprobs"}
-# Members that the gateway decides about, and the one that is merged apart.
-FIXED_MEMBERS = frozenset({"model", "stream", "options"})
+PLAIN_FIELDS = {
+    "logprobs": "logprobs",
+    "top_logprobs": "top_logprobs",
+    "temperature": "options.temperature",
+    "top_p": "options.top_p",
+    "top_k": "options.top_k",
+    "max_completion_tokens": "options.num_predict",
+    "max_tokens": "options.num_predict",
+    "stop": "options.stop",
+    "seed": "options.seed",
+    "frequency_penalty": "options.frequency_penalty",
+    "presence_penalty": "options.presence_penalty",
+}
+# Members that the gateway decides about: whoever may use one model could name another here.
+FIXED_MEMBERS = frozenset({"model", "stream"})
 # Efforts of others that it has under another name: https://docs.ollama.com/api/openai-compatibility
 _EFFORTS = {"minimal": "low", "xhigh": "max"}
 
@@ -47,71 +59,36 @@ def encode_request(
         body["messages"] = encode_messages(encoding)
     encode_fields(encoding, PLAIN_FIELDS, FIELDS)
     body["stream"] = stream
-    _merge_extras(encoding)
-    return HttpCall(
-        # Settings for its OpenAI-compatible API name the path of that.
-        url=f"{endpoint.base_url.removesuffix('/v1')}/api/chat",
-        headers=endpoint.headers,
-        body=_encode_json(body),
-        warnings=encoding.warnings,
-    )
-
-
-def _merge_extras(encoding: Encoding) -> None:
-    request, target = encoding.request, encoding.target
-    options: dict[str, Any] = encoding.body.pop("options", {})
-    given = _options(request.extra_body_json, "extra_body_json")
-    if given and (encoding.speaks_extras or target.policy == "pass"):
-        options = {**given, **options}
-    elif given:
-        encoding.unsupported_extra("options")
-    for key in dict.fromkeys((NAME, target.kind, target.provider)):
-        if key in request.provider_options_json:
-            text = request.provider_options_json[key]
-            options.update(_options(text, f"provider_options_json[{key!r}]"))
+    _check_options(request)
     encoding.merge_extras(FIXED_MEMBERS)
-    if options:
-        encoding.body["options"] = options
+    if "options" in body:
+        body["options"] = body.pop("options")  # the longest member stands last
+    # Settings for its OpenAI-compatible API name the path of that.
+    return encoding.call(f"{endpoint.base_url.removesuffix('/v1')}/api/chat", endpoint.headers)
 
 
-def _options(text: str, field: str) -> dict[str, msgspec.Raw]:
-    """The member `options` of extras."""
-    if '"options"' not in text:
-        return {}
-    found = raw_object(text).get("options")
-    try:
-        return {} if found is None or bytes(found) == b"null" else raw_object(bytes(found))
-    except MalformedJson as error:
-        raise InvalidRequest.of(
-            field, f"holds options that are not a JSON object: {error.problem}"
-        ) from error
+def _check_options(request: chat_pb2.ChatRequest) -> None:
+    """Raises `InvalidRequest` for options that cannot be merged with ours."""
+    given = {"extra_body_json": request.extra_body_json}
+    for key, text in request.provider_options_json.items():
+        given[f"provider_options_json[{key!r}]"] = text
+    for field, text in given.items():
+        options = raw_object(text).get("options", ABSENT) if '"options"' in text else ABSENT
+        try:
+            raw_object(raw_text(options) or "{}")
+        except MalformedJson as error:
+            raise InvalidRequest.of(
+                field, f"holds options that are not a JSON object: {error.problem}"
+            ) from error
 
 
 # Tuning that needs more than a copy. Each takes the encoding and the field's value.
-
-
-def _option(name: str) -> Callable[[Encoding, Any], None]:
-    """A field that is one of the options, under this name."""
-
-    def put(encoding: Encoding, value: Any) -> None:
-        encoding.body.setdefault("options", {})[name] = value
-
-    return put
-
-
-def _stop(encoding: Encoding, values: Any) -> None:
-    encoding.body.setdefault("options", {})["stop"] = list(values)
 
 
 def _tool_choice(encoding: Encoding, choice: chat_pb2.ToolChoice) -> None:
     # "auto" is what it does; for "none" the tools stay away.
     if choice.mode not in (chat_pb2.ToolChoice.MODE_AUTO, chat_pb2.ToolChoice.MODE_NONE):
         encoding.leave_out("tool_choice", "Ollama cannot force a call; the model decides")
-
-
-def _parallel(encoding: Encoding, value: bool) -> None:
-    if not value:
-        encoding.unsupported("parallel_tool_calls", value)
 
 
 def _response_format(encoding: Encoding, form: chat_pb2.ResponseFormat) -> None:
@@ -168,16 +145,6 @@ def _modalities(encoding: Encoding, values: Any) -> None:
 FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "tools": encode_tools,
     "tool_choice": _tool_choice,
-    "parallel_tool_calls": _parallel,
-    "temperature": _option("temperature"),
-    "top_p": _option("top_p"),
-    "top_k": _option("top_k"),
-    "max_completion_tokens": _option("num_predict"),
-    "max_tokens": _option("num_predict"),
-    "stop": _stop,
-    "seed": _option("seed"),
-    "frequency_penalty": _option("frequency_penalty"),
-    "presence_penalty": _option("presence_penalty"),
     "response_format": _response_format,
     "reasoning": _reasoning,
     "modalities": _modalities,

@@ -10,10 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from headgate.errors import ContextTooLong, GatewayError, InvalidRequest, ModelNotFound, Overloaded
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import json_of, of_answer, of_status
 
 _CONTEXT_WORDS = ("context length", "context window", "context size")
 _NO_SUCH_MODEL = re.compile(r"""model ['"`].*['"`] not found""")
@@ -21,10 +19,7 @@ _NO_SUCH_MODEL = re.compile(r"""model ['"`].*['"`] not found""")
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
-    found = _message(body)
-    error = _judge(status, found)
-    error.retry_after = retry_after(headers)
-    return error.with_metadata(upstream_status=str(status))
+    return of_answer(_judge(status, _message(body)), status, headers)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:
@@ -35,10 +30,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
 
 def _message(body: bytes) -> str | None:
     """What the body says; None if it is no error object."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    value = json_of(body)
     error: Any = value.get("error") if isinstance(value, dict) else None
     if isinstance(error, dict):  # of a proxy in front of it
         error = error.get("message")

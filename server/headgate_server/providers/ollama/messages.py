@@ -9,17 +9,15 @@ Source: https://docs.ollama.com/api/chat.
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import MalformedJson, raw_object
-from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.encoding import Encoding, Json, schema_of
+from headgate_server.providers.history import RESULTS, arguments_object, said
+from headgate_server.providers.media import base64_of, split_data_url
 
 # It knows no developers.
 ROLES = {
@@ -30,7 +28,6 @@ ROLES = {
     content_pb2.ROLE_TOOL: "tool",
     content_pb2.ROLE_FUNCTION: "tool",
 }
-_NO_ARGUMENTS: Json = {"type": "object", "properties": {}}
 
 
 def encode_messages(encoding: Encoding) -> list[Json]:
@@ -39,7 +36,7 @@ def encode_messages(encoding: Encoding) -> list[Json]:
     names: dict[str, str] = {}  # of the tools that were called, by the call's id
     for index, message in enumerate(encoding.request.messages):
         path = f"messages[{index}]"
-        is_result = message.role in (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION)
+        is_result = message.role in RESULTS
         if message.HasField("name") and not is_result:
             encoding.warn(f"{path}.name", "left out: Ollama's messages have no names")
         if is_result:
@@ -58,13 +55,12 @@ def encode_messages(encoding: Encoding) -> list[Json]:
     return out
 
 
-def _content(encoding: Encoding, parts: Iterable[content_pb2.Part], path: str) -> Json:
+def _content(encoding: Encoding, parts: Sequence[content_pb2.Part], path: str) -> Json:
     """The members `content` and `images`, and the extras of the parts."""
     texts: list[str] = []
     images: list[str] = []
     wire: Json = {"content": ""}
-    for place, part in enumerate(parts):
-        where = f"{path}.parts[{place}]"
+    for where, part in said(parts, f"{path}.parts"):
         kind = part.WhichOneof("kind")
         if kind == "text":
             texts.append(part.text)
@@ -123,20 +119,10 @@ def _call(call: content_pb2.ToolCall, path: str, index: int) -> Json:
         raise InvalidRequest.of(
             f"{path}.custom", "Ollama has no custom tools; make it a call of a function"
         )
-    arguments = call.arguments_json or "{}"
-    try:
-        raw_object(arguments)
-    except MalformedJson as error:
-        raise InvalidRequest.of(
-            f"{path}.arguments_json",
-            f"must be a JSON object, because Ollama takes no text here: {error.problem}",
-        ) from error
+    why = "must be a JSON object, because Ollama takes no text here"
+    arguments = arguments_object(call, path, why)
     wire: Json = {"id": call.id} if call.id else {}
-    wire["function"] = {
-        "index": index,
-        "name": call.name,
-        "arguments": msgspec.Raw(arguments.encode()),
-    }
+    wire["function"] = {"index": index, "name": call.name, "arguments": arguments}
     return wire
 
 
@@ -162,16 +148,9 @@ def _refused(part: content_pb2.Part, path: str) -> InvalidRequest:
 def _image(media: content_pb2.Media, path: str) -> str:
     source = media.WhichOneof("source")
     if source == "data":
-        return base64.b64encode(media.data).decode()
+        return base64_of(media.data)
     if source == "url" and media.url.startswith("data:"):
-        head, _, data = media.url.partition(",")
-        if not head.lower().endswith(";base64"):
-            return base64.b64encode(unquote_to_bytes(data)).decode()
-        try:
-            base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidRequest.of(f"{path}.url", "holds data that is not base64") from error
-        return data
+        return split_data_url(media.url, path, check=True)[1]
     found = "a file id" if source == "file_id" else "a URL to fetch"
     raise InvalidRequest.of(
         path, f"is {found}, but Ollama takes bytes only; send it as data or as a data: URL"
@@ -190,18 +169,16 @@ def encode_tools(encoding: Encoding, tools: Iterable[chat_pb2.Tool]) -> None:
 def _tool(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json | msgspec.Raw:
     if tool.HasField("provider_tool_json"):
         if encoding.speaks_extras:
-            return msgspec.Raw(tool.provider_tool_json.encode())
-        origin = encoding.request.extra_dialect or "openai"
+            return msgspec.Raw(tool.provider_tool_json)
         raise InvalidRequest.of(
             f"{path}.provider_tool_json",
-            f"is a tool of the {origin} API, but Ollama has functions only; make it one",
+            f"is a tool of the {encoding.origin} API, but Ollama has functions only; make it one",
         )
     given = tool.function
     function: Json = {"name": given.name}
     if given.HasField("description"):
         function["description"] = given.description
-    schema = given.parameters_json
-    function["parameters"] = msgspec.Raw(schema.encode()) if schema else _NO_ARGUMENTS
+    function["parameters"] = schema_of(given)
     if given.strict:
         encoding.leave_out(
             f"{path}.function.strict", "Ollama does not enforce schemas of arguments"

@@ -9,20 +9,15 @@ from __future__ import annotations
 import msgspec
 
 from headgate.wire import Extra, ShapeDecoder, extra_slot
-
-Number = int | float
-_ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate_server.providers.logprobs import TokenLogprobWire
+from headgate_server.providers.shapes import ABSENT, Number, Wire
 
 
 class FunctionWire(Wire):
     """The function of a tool call."""
 
     name: str | None = None
-    arguments: msgspec.Raw = _ABSENT  # an object
+    arguments: msgspec.Raw = ABSENT  # an object
     index: Number | None = None  # of the call among those of the answer, as is its place
     extra: Extra = extra_slot()
 
@@ -47,25 +42,6 @@ class MessageWire(Wire):
     extra: Extra = extra_slot()
 
 
-class TopLogprobWire(Wire):
-    """An alternative for a token."""
-
-    token: str | None = None
-    logprob: Number | None = None
-    bytes: list[int] | None = None
-    extra: Extra = extra_slot()
-
-
-class TokenLogprobWire(Wire):
-    """A token and how likely it was."""
-
-    token: str | None = None
-    logprob: Number | None = None
-    bytes: list[int] | None = None
-    top_logprobs: list[TopLogprobWire] | None = None
-    extra: Extra = extra_slot()
-
-
 class AnswerWire(Wire, kw_only=True):
     """A chat answer, or a line of one. Times are in nanoseconds."""
 
@@ -81,7 +57,7 @@ class AnswerWire(Wire, kw_only=True):
     load_duration: Number | None = None
     prompt_eval_duration: Number | None = None
     eval_duration: Number | None = None
-    error: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
     extra: Extra = extra_slot()
 
 

@@ -126,10 +126,11 @@ def joined_details(pieces: list[msgspec.Raw]) -> list[msgspec.Raw]:
             and last.get("type") == kind
             and last.get("index") == piece.get("index")
             and not last.get("signature")
+            and isinstance(before := last.get(member) or "", str)
+            and isinstance(more := piece.get(member) or "", str)
         ):
-            text = (last.get(member) or "") + (piece.get(member) or "")
             told = {key: value for key, value in piece.items() if value is not None}
-            joined[-1] = {**last, **told, member: text}
+            joined[-1] = {**last, **told, member: before + more}
         else:
             joined.append(piece)
     return [msgspec.Raw(msgspec.json.encode(detail)) for detail in joined]

@@ -130,7 +130,7 @@ class OpenAIStreamDecoder:
                 self._chunk(self._parse(sse.data), events)
             except (GatewayError, MalformedJson) as error:
                 failure = malformed(error) if isinstance(error, MalformedJson) else error
-                if not events:
+                if not self._started or not events:
                     raise failure from error
                 # What came in the same read goes out first, as it would have in a read of its own.
                 self._failure = failure
@@ -174,9 +174,9 @@ class OpenAIStreamDecoder:
         head = self._head
         if self._started or head is None:
             return
-        self._started = True
         started = chat_pb2.Started(id=answer_id(head), model=head.model or "")
         set_time(started.create_time, head.created)
+        self._started = True
         if head.system_fingerprint is not None:
             started.system_fingerprint = head.system_fingerprint
         if head.service_tier is not None:

@@ -1,7 +1,8 @@
 """The dialect of OpenAI's Responses API, for models that live there only.
 
 Source: https://platform.openai.com/docs/api-reference/responses. `encode` makes requests (`items` the
-conversation, `tools` the tools), `answer` reads whole answers, `stream` streamed ones, `errors` failures.
+conversation, `tools` the tools), `answer` reads whole answers, `stream` streamed ones (`output` their
+items), `errors` failures.
 """
 
 from __future__ import annotations

@@ -9,15 +9,18 @@ Source: https://platform.openai.com/docs/api-reference/responses/object.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable
 
 import msgspec
 
 from headgate.errors import GatewayError, UpstreamProtocol, UpstreamUnavailable
 from headgate.v1 import chat_pb2, content_pb2
-from headgate.wire import Extra, MalformedJson, json_text, raw_text
+from headgate.wire import Extra
+from headgate_server.providers.citations import other_citation, url_citation
+from headgate_server.providers.counts import count, offset
+from headgate_server.providers.faults import parse, reading
+from headgate_server.providers.logprobs import decode_token
+from headgate_server.providers.media import bytes_of
 from headgate_server.providers.responses.errors import error_in_body
 from headgate_server.providers.responses.wire import (
     ANSWER,
@@ -25,7 +28,6 @@ from headgate_server.providers.responses.wire import (
     CITATION,
     COUNT,
     IMAGE,
-    KIND,
     MESSAGE,
     REASONING,
     REFUSAL,
@@ -33,12 +35,14 @@ from headgate_server.providers.responses.wire import (
     AnswerWire,
     CallWire,
     ImageWire,
+    InputDetailsWire,
     MessageWire,
-    Number,
+    OutputDetailsWire,
     ReasoningWire,
-    TokenLogprobWire,
     UsageWire,
 )
+from headgate_server.providers.shapes import Members, as_raw, keep, kind_of, nested, there
+from headgate_server.providers.times import set_unix_time
 
 NAME = "openai_responses"
 CALLS = frozenset(("function_call", "custom_tool_call"))
@@ -46,9 +50,6 @@ INCOMPLETE_REASONS = {
     "max_output_tokens": chat_pb2.FINISH_REASON_LENGTH,
     "content_filter": chat_pb2.FINISH_REASON_CONTENT_FILTER,
 }
-_YEAR_10000 = 253_402_300_800  # where Timestamps end
-
-Members = dict[str, msgspec.Raw]
 
 
 def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
@@ -58,42 +59,18 @@ def decode_answer(body: bytes) -> chat_pb2.ChatResponse:
         UpstreamProtocol: the body is not a response object, or one of an answer that is not over.
         GatewayError: the answer failed, or the body is an error object in spite of its status.
     """
-    try:
-        return _response(parse(body))
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def decode_count(body: bytes) -> int:
-    """The tokens of a prompt."""
-    try:
-        return _whole(COUNT.decode(body).input_tokens)
-    except MalformedJson as error:
-        raise malformed(error) from error
-
-
-def malformed(error: MalformedJson) -> UpstreamProtocol:
-    """One wording for whatever is wrong with the text."""
-    return UpstreamProtocol(f"the upstream's answer is malformed: {error}")
-
-
-def parse(body: bytes) -> AnswerWire:
-    """A response object; an error object in its place is raised."""
-    try:
-        wire = ANSWER.decode(body)
-    except MalformedJson as error:
-        raise (error_in_body(body) if error.is_json else None) or malformed(error) from error
-    if wire.output is None and wire.status is None:
-        raise error_in_body(body) or UpstreamProtocol("the upstream's answer has no output")
-    return wire
-
-
-def _response(wire: AnswerWire) -> chat_pb2.ChatResponse:
+    wire = read(body)
     check_over(wire)
     response = chat_pb2.ChatResponse(id=wire.id or "", model=wire.model or "")
-    set_time(response, wire.created_at)
+    set_unix_time(response, wire.created_at)
     if wire.service_tier is not None:
         response.service_tier = wire.service_tier
+    with reading:
+        _fill(response, wire)
+    return response
+
+
+def _fill(response: chat_pb2.ChatResponse, wire: AnswerWire) -> None:
     choice = response.choices.add()
     choice.message.role = content_pb2.ROLE_ASSISTANT
     written, calls = 0, False
@@ -103,14 +80,24 @@ def _response(wire: AnswerWire) -> chat_pb2.ChatResponse:
         if kind == "message":
             written += _add_message(MESSAGE.decode(bytes(raw)), choice, written)
         else:
-            choice.message.parts.append(item_part(kind, raw))
+            choice.message.parts.append(_item_part(kind, raw))
     choice.finish_reason, choice.provider_finish_reason = finish_reason(wire, calls=calls)
     if wire.usage is not None:
         decode_usage(wire.usage, response.usage)
-    extra = json_text(told(wire.extra))
-    if extra:
-        response.extra_json = extra
-    return response
+    keep(response, told(wire.extra))
+
+
+def decode_count(body: bytes) -> int:
+    """The tokens of a prompt."""
+    return count(parse(COUNT, body, error_in_body).input_tokens)
+
+
+def read(body: bytes) -> AnswerWire:
+    """A response object; an error object in its place is raised."""
+    wire = parse(ANSWER, body, error_in_body)
+    if wire.output is None and wire.status is None:
+        raise error_in_body(body) or UpstreamProtocol("the upstream's answer has no output")
+    return wire
 
 
 def check_over(wire: AnswerWire) -> None:
@@ -134,15 +121,6 @@ def failure(error: bytes) -> GatewayError:
     )
 
 
-def set_time(into: chat_pb2.ChatResponse | chat_pb2.Started, unix: Number | None) -> None:
-    """Sets the time of creation from the Unix time, if there is one."""
-    if unix is None:
-        return
-    if not 0 <= unix < _YEAR_10000:
-        raise UpstreamProtocol(f"the upstream's time {unix!r:.40} is none")
-    into.create_time.seconds = int(unix)
-
-
 def finish_reason(wire: AnswerWire, *, calls: bool) -> tuple[chat_pb2.FinishReason.ValueType, str]:
     """Our reason, and the vendor's words."""
     if wire.status == "incomplete":
@@ -154,15 +132,7 @@ def finish_reason(wire: AnswerWire, *, calls: bool) -> tuple[chat_pb2.FinishReas
 
 def told(extra: Extra) -> Members:
     """Unknown members that say something: the API is fond of null."""
-    return {name: raw for name, raw in (extra or {}).items() if bytes(raw) != b"null"}
-
-
-def kind_of(raw: msgspec.Raw | bytes) -> str:
-    """The type of an item, a content part or an event."""
-    try:
-        return KIND.decode(raw).type
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UpstreamProtocol("the upstream sent an item without a type") from error
+    return there(extra) if extra else {}
 
 
 # Messages.
@@ -204,19 +174,17 @@ def message_extra(item: MessageWire) -> Members:
     """What a message's parts say of their item: its id and phase, and its status if it was cut."""
     extra: Members = {}
     if item.id is not None:
-        extra["id"] = _raw(item.id)
+        extra["id"] = as_raw(item.id)
     if item.phase is not None:
-        extra["phase"] = _raw(item.phase)
+        extra["phase"] = as_raw(item.phase)
     if item.status == "incomplete":
-        extra["status"] = _raw(item.status)
+        extra["status"] = as_raw(item.status)
     return {**extra, **told(item.extra)}
 
 
 def set_extra(part: content_pb2.Part, head: Members, own: Extra) -> None:
     """Sets a part's `extra_json` from its item's members and its own."""
-    extra = json_text({**told(own), **head})
-    if extra:
-        part.extra_json = extra
+    keep(part, told(own), head)
 
 
 def other_content(raw: msgspec.Raw, head: Members) -> content_pb2.Part:
@@ -237,44 +205,15 @@ def decode_annotation(raw: msgspec.Raw, written: int) -> content_pb2.Annotation:
     except (msgspec.DecodeError, UnicodeDecodeError):
         known = None
     if known is None or known.type != "url_citation":
-        return content_pb2.Annotation(other_json=raw_text(raw) or "{}")
-    return content_pb2.Annotation(
-        url_citation=content_pb2.UrlCitation(
-            url=known.url,
-            title=known.title,
-            start_index=_whole(known.start_index) + written,
-            end_index=_whole(known.end_index) + written,
-        )
-    )
-
-
-def decode_token(wire: TokenLogprobWire) -> chat_pb2.TokenLogprob:
-    """A token and how likely it was."""
-    token = chat_pb2.TokenLogprob(token=wire.token or "", logprob=_logprob(wire.logprob))
-    if wire.bytes is not None:
-        token.bytes = _token_bytes(wire.bytes)
-    for top in wire.top_logprobs or ():
-        added = token.top.add(token=top.token or "", logprob=_logprob(top.logprob))
-        if top.bytes is not None:
-            added.bytes = _token_bytes(top.bytes)
-    return token
-
-
-def _logprob(value: Number | None) -> float:
-    return -9999.0 if value is None else float(value)
-
-
-def _token_bytes(values: list[int]) -> bytes:
-    try:
-        return bytes(values)
-    except ValueError as error:
-        raise UpstreamProtocol("the upstream's token bytes are not bytes") from error
+        return other_citation(raw)
+    start, end = offset(known.start_index) + written, offset(known.end_index) + written
+    return url_citation(known.url, known.title, start, end)
 
 
 # Other items.
 
 
-def item_part(kind: str, raw: msgspec.Raw) -> content_pb2.Part:
+def _item_part(kind: str, raw: msgspec.Raw) -> content_pb2.Part:
     """The part that an item other than a message is."""
     if kind in CALLS:
         call = CALL.decode(bytes(raw))
@@ -292,7 +231,7 @@ def item_part(kind: str, raw: msgspec.Raw) -> content_pb2.Part:
         image = IMAGE.decode(bytes(raw))
         if image.result:
             part = image_start(image)
-            part.image.data = image_bytes(image)
+            part.image.data = bytes_of(image.result, "image")
             return part
     return vendor_part(raw)
 
@@ -352,14 +291,6 @@ def image_start(item: ImageWire) -> content_pb2.Part:
     return part
 
 
-def image_bytes(item: ImageWire) -> bytes:
-    """The bytes of a generated image."""
-    try:
-        return base64.b64decode(item.result or "", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UpstreamProtocol("the upstream's image is not base64") from error
-
-
 def vendor_part(raw: msgspec.Raw | bytes) -> content_pb2.Part:
     """An item that only this API has, without the white space that only whole answers have."""
     part = content_pb2.Part()
@@ -376,35 +307,21 @@ def vendor_part(raw: msgspec.Raw | bytes) -> content_pb2.Part:
 
 def decode_usage(wire: UsageWire, usage: chat_pb2.Usage) -> None:
     """Fills `usage`; details stay unset where the vendor tells nothing."""
-    prompt, generated = _whole(wire.input_tokens or 0), _whole(wire.output_tokens or 0)
+    prompt, generated = count(wire.input_tokens), count(wire.output_tokens)
     usage.input_tokens, usage.output_tokens = prompt, generated
-    usage.total_tokens = (
-        prompt + generated if wire.total_tokens is None else _whole(wire.total_tokens)
+    total = wire.total_tokens
+    usage.total_tokens = prompt + generated if total is None else count(total)
+    inputs = wire.input_tokens_details or InputDetailsWire()
+    if inputs.cached_tokens is not None:
+        usage.cached_input_tokens = count(inputs.cached_tokens)
+    if inputs.cache_write_tokens is not None:
+        usage.cache_write_input_tokens = count(inputs.cache_write_tokens)
+    outputs = wire.output_tokens_details or OutputDetailsWire()
+    if outputs.reasoning_tokens is not None:
+        usage.reasoning_output_tokens = count(outputs.reasoning_tokens)
+    keep(
+        usage,
+        told(wire.extra),
+        nested("input_tokens_details", told(inputs.extra)),
+        nested("output_tokens_details", told(outputs.extra)),
     )
-    extras = told(wire.extra)
-    if (inputs := wire.input_tokens_details) is not None:
-        if inputs.cached_tokens is not None:
-            usage.cached_input_tokens = _whole(inputs.cached_tokens)
-        if inputs.cache_write_tokens is not None:
-            usage.cache_write_input_tokens = _whole(inputs.cache_write_tokens)
-        if more := told(inputs.extra):
-            extras["input_tokens_details"] = _raw(more)
-    if (outputs := wire.output_tokens_details) is not None:
-        if outputs.reasoning_tokens is not None:
-            usage.reasoning_output_tokens = _whole(outputs.reasoning_tokens)
-        if more := told(outputs.extra):
-            extras["output_tokens_details"] = _raw(more)
-    text = json_text(extras)
-    if text:
-        usage.extra_json = text
-
-
-def _whole(number: Number) -> int:
-    value = int(number)
-    if not -(2**31) <= value < 2**62:
-        raise UpstreamProtocol("the upstream sent a number out of range")
-    return value
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))

@@ -17,7 +17,6 @@ import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
-from headgate.wire import raw_object
 from headgate_server.providers.base import Endpoint, HttpCall, Target
 from headgate_server.providers.encoding import Encoding, Json, encode_fields
 from headgate_server.providers.responses.answer import NAME
@@ -28,14 +27,17 @@ from headgate_server.providers.responses.tools import (
     encode_web_search,
 )
 
-_encode_json = msgspec.json.Encoder().encode
-
 PLAIN_FIELDS = {
-    name: name
-    for name in (
-        "parallel_tool_calls", "temperature", "top_p", "top_logprobs", "service_tier", "store",
-        "user", "safety_identifier", "prompt_cache_key",
-    )
+    **{
+        name: name
+        for name in (
+            "parallel_tool_calls", "temperature", "top_p", "top_logprobs", "service_tier", "store",
+            "user", "safety_identifier", "prompt_cache_key", "metadata",
+        )
+    },
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "verbosity": "text.verbosity",
 }  # fmt: skip
 # What POST /responses/input_tokens takes.
 COUNTED = frozenset(
@@ -47,8 +49,6 @@ COUNTED = frozenset(
 # Members that the gateway decides about: whoever may use one model could name another here.
 FIXED_MEMBERS = frozenset({"model", "stream"})
 _LOGPROBS = "message.output_text.logprobs"
-# Objects of which the schema names a part: the caller's extras may hold the rest.
-_SHARED_OBJECTS = ("reasoning", "text")
 
 
 def encode_request(
@@ -96,12 +96,7 @@ def _encode(request: chat_pb2.ChatRequest, target: Target) -> Encoding:
 def _call(encoding: Encoding, endpoint: Endpoint, path: str, body: Json) -> HttpCall:
     vendor = encoding.target.vendor
     query = f"?{urlencode(vendor.query)}" if vendor.query else ""
-    return HttpCall(
-        url=f"{endpoint.base_url}{path}{query}",
-        headers=endpoint.headers,
-        body=_encode_json(body),
-        warnings=encoding.warnings,
-    )
+    return encoding.call(f"{endpoint.base_url}{path}{query}", endpoint.headers, body)
 
 
 def _reasons(encoding: Encoding) -> bool:
@@ -133,21 +128,13 @@ def _leave_out_beside_thinking(encoding: Encoding) -> None:
 
 
 def _merge_extras(encoding: Encoding) -> None:
-    """Merges what the schema does not name; lists and objects of both sides become one."""
-    body, request = encoding.body, encoding.request
+    """Merges what the schema does not name; the lists of what to include become one."""
+    body = encoding.body
     ours = body.pop("include", [])
     encoding.merge_extras(FIXED_MEMBERS)
     if ours:
         theirs = _strings(body.pop("include", None))
         body["include"] = ours + [name for name in theirs if name not in ours]
-    if not encoding.speaks_extras or not request.extra_body_json:
-        return
-    extra = raw_object(request.extra_body_json)
-    for name in _SHARED_OBJECTS:
-        present, given = body.get(name), extra.get(name)
-        if isinstance(present, dict) and given is not None and bytes(given)[:1] == b"{":
-            for inner, raw in raw_object(bytes(given)).items():
-                present.setdefault(inner, raw)
 
 
 def _strings(raw: msgspec.Raw | None) -> list[str]:
@@ -162,10 +149,6 @@ def _strings(raw: msgspec.Raw | None) -> list[str]:
 
 
 # Tuning that needs more than a copy. Each takes the encoding and the field's value.
-
-
-def _max_tokens(encoding: Encoding, value: int) -> None:
-    encoding.body["max_output_tokens"] = value
 
 
 def _logprobs(encoding: Encoding, value: bool) -> None:
@@ -219,27 +202,15 @@ def _response_format(encoding: Encoding, form: chat_pb2.ResponseFormat) -> None:
         wire["schema"] = msgspec.Raw((schema.schema_json or "{}").encode())
         if schema.HasField("strict"):
             wire["strict"] = schema.strict
-    encoding.body.setdefault("text", {})["format"] = wire
-
-
-def _verbosity(encoding: Encoding, value: str) -> None:
-    encoding.body.setdefault("text", {})["verbosity"] = value
-
-
-def _metadata(encoding: Encoding, value: Any) -> None:
-    encoding.body["metadata"] = dict(sorted(value.items()))
+    encoding.put("text.format", wire)
 
 
 FIELDS: dict[str, Callable[[Encoding, Any], None]] = {
     "tools": encode_tools,
     "tool_choice": encode_tool_choice,
-    "max_tokens": _max_tokens,
-    "max_completion_tokens": _max_tokens,
     "logprobs": _logprobs,
     "response_format": _response_format,
     "reasoning": _reasoning,
     "modalities": _modalities,
     "web_search_options": encode_web_search,
-    "metadata": _metadata,
-    "verbosity": _verbosity,
 }

@@ -21,7 +21,7 @@ from headgate.errors import (
     ModelNotFound,
     QuotaExhausted,
 )
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import json_of, of_answer, of_status, told, word_of
 
 _CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length"}
 _CONTEXT_WORDS = ("maximum context length", "context window", "context length")
@@ -59,12 +59,7 @@ _NO_SUCH_PATH = re.compile(r"not found\.?$|invalid url\b", re.IGNORECASE)
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
     details = _details(body)
-    error = _judge(status, details)
-    error.retry_after = retry_after(headers)
-    facts = {"upstream_status": str(status)}
-    if details.code:
-        facts["upstream_code"] = details.code[:64]
-    return error.with_metadata(**facts)
+    return told(of_answer(_judge(status, details), status, headers), code=details.code)
 
 
 def error_in_body(body: bytes) -> GatewayError | None:
@@ -78,10 +73,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
     status = _STATUSES.get(details.code) or _STATUSES.get(details.type)
     if status is None:
         status = 400 if _INPUT_CODES.match(details.code) else 500
-    error = _judge(status, details)
-    if details.code:
-        error.with_metadata(upstream_code=details.code[:64])
-    return error
+    return told(_judge(status, details), code=details.code)
 
 
 class _Details(msgspec.Struct):
@@ -95,10 +87,7 @@ class _Details(msgspec.Struct):
 
 
 def _details(body: bytes) -> _Details:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Details()
+    value = json_of(body)
     if not isinstance(value, dict):
         return _Details()
     error: Any = value.get("error")
@@ -109,16 +98,12 @@ def _details(body: bytes) -> _Details:
             return _Details()
         error = value
     return _Details(
-        message=_text(error.get("message")),
-        type=_text(error.get("type")),
-        code=_text(error.get("code")),
-        param=_text(error.get("param")),
+        message=word_of(error.get("message")),
+        type=word_of(error.get("type")),
+        code=word_of(error.get("code")),
+        param=word_of(error.get("param")),
         found=True,
     )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
 def _judge(status: int, details: _Details) -> GatewayError:

@@ -10,24 +10,24 @@ Source: the `input` member of https://platform.openai.com/docs/api-reference/res
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import content_pb2
-from headgate.wire import raw_object
+from headgate.wire import MalformedJson, raw_object
 from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.history import RESULTS, OpenCalls, said
+from headgate_server.providers.media import base64_of, data_url_of, web_url_of
 from headgate_server.providers.responses.answer import NAME
-from headgate_server.providers.responses.wire import KIND
+from headgate_server.providers.shapes import kind_of
 
 ROLES = {
     content_pb2.ROLE_DEVELOPER: "developer",
     content_pb2.ROLE_SYSTEM: "system",
     content_pb2.ROLE_USER: "user",
 }
-_RESULTS = (content_pb2.ROLE_TOOL, content_pb2.ROLE_FUNCTION)
 # Members of a part's extras that belong to its message item.
 _ITEM_MEMBERS = ("id", "phase", "status")
 
@@ -50,14 +50,14 @@ class _Conversation:
         self.items: list[Item] = []
         self._encoding = encoding
         self._custom: set[str] = set()  # ids of calls of custom tools
-        self._unanswered: list[tuple[str, str]] = []  # (name, id) of calls that came without an id
+        self._open = OpenCalls()
 
     def add(self, message: content_pb2.Message, index: int) -> None:
         path = f"messages[{index}]"
         if message.HasField("name"):
             self._encoding.warn(f"{path}.name", "left out: the Responses API knows no names")
         before = len(self.items)
-        if message.role in _RESULTS:
+        if message.role in RESULTS:
             for place, part in enumerate(message.parts):
                 self._result(part, f"{path}.parts[{place}]")
         elif message.role == content_pb2.ROLE_ASSISTANT:
@@ -73,14 +73,15 @@ class _Conversation:
         role = ROLES[message.role]
         if role == "developer" and not self._encoding.target.vendor.developer_role:
             role = "system"
-        if (text := _plain_text(message.parts)) is not None:
+        parts = list(said(message.parts, f"{path}.parts"))
+        if (text := _plain_text(parts)) is not None:
             self.items.append({"role": role, "content": text})
             return
         content: list[Item] = []
-        for place, part in enumerate(message.parts):
+        for where, part in parts:
             if part.HasField("vendor_part"):
-                raw = own_block(part.vendor_part, f"{path}.parts[{place}]")
-                if not _type_of(raw, f"{path}.parts[{place}]").startswith("input_"):
+                raw = own_block(part.vendor_part, where)
+                if not _type_of(raw, where).startswith("input_"):
                     # Not content but an item, such as the answer to a request for approval.
                     if content:
                         self.items.append({"role": role, "content": content})
@@ -89,38 +90,30 @@ class _Conversation:
                     continue
                 content.append(raw)
             else:
-                content.append(self._content(part, f"{path}.parts[{place}]"))
+                content.append(self._content(part, where))
         if content:
             self.items.append({"role": role, "content": content})
 
-    def note_call(self, call: content_pb2.ToolCall, fallback: str) -> str:
-        """Remembers a call; its id, or a made-up one for OpenAI's deprecated functions."""
-        call_id = call.id or fallback
+    def note_call(self, call: content_pb2.ToolCall, path: str) -> str:
+        """Remembers a call; its id, or a made-up one."""
+        call_id = self._open.id_of(call, path)
         if call.custom:
             self._custom.add(call_id)
-        if not call.id:
-            self._unanswered.append((call.name, call_id))
         return call_id
 
     def _result(self, part: content_pb2.Part, path: str) -> None:
         result = part.tool_result
-        call_id = result.tool_call_id
-        if not call_id:
-            match = next((c for c in self._unanswered if c[0] == result.name), None)
-            if match is None:
-                raise InvalidRequest.of(path, f"no earlier call of {result.name!r} waits for this")
-            self._unanswered.remove(match)
-            call_id = match[1]
+        call_id = self._open.answered_by(result, path)
         kind = "custom_tool_call_output" if call_id in self._custom else "function_call_output"
-        output: str | list[Item] | None = "" if not result.parts else _plain_text(result.parts)
+        parts = list(said(result.parts, f"{path}.tool_result.parts"))
+        output: str | list[Item] | None = _plain_text(parts) if parts else ""
         if output is None:
-            output = []
-            for place, inner in enumerate(result.parts):
-                where = f"{path}.tool_result.parts[{place}]"
-                if inner.HasField("vendor_part"):
-                    output.append(own_block(inner.vendor_part, where))
-                else:
-                    output.append(self._content(inner, where))
+            output = [
+                own_block(inner.vendor_part, where)
+                if inner.HasField("vendor_part")
+                else self._content(inner, where)
+                for where, inner in parts
+            ]
         wire: Json = {"type": kind, "call_id": call_id, "output": output}
         self._encoding.part_extras(wire, part.extra_json, path)
         self.items.append(wire)
@@ -135,9 +128,9 @@ class _Conversation:
             if part.image.HasField("file_id"):
                 wire["file_id"] = part.image.file_id
             else:
-                wire["image_url"] = _url(part.image)
+                wire["image_url"] = data_url_of(part.image, f"{path}.image")
         elif kind == "file":
-            wire = {"type": "input_file", **_file(part.file)}
+            wire = {"type": "input_file", **_file(part.file, f"{path}.file")}
         else:
             raise InvalidRequest.of(
                 f"{path}.{kind}",
@@ -168,7 +161,7 @@ class _Turn:
                 continue
             self._flush()
             if kind == "tool_call":
-                self._items.append(self._call(part, path, place))
+                self._items.append(self._call(part, path))
             elif kind == "reasoning":
                 self._thinking(part, path)
             elif kind == "image" and part.image.HasField("id"):
@@ -217,7 +210,7 @@ class _Turn:
                     "end_index": max(cited.end_index - self._written, 0),
                 }
             elif self._encoding.speaks_extras:
-                yield msgspec.Raw(annotation.other_json.encode())
+                yield msgspec.Raw(annotation.other_json)
             else:
                 self._encoding.warn(
                     f"{path}.annotations", "left out: only this API's own and web pages can be sent"
@@ -237,9 +230,9 @@ class _Turn:
         item = {"type": "message", "id": f"msg_{place}", "role": "assistant", "status": "completed"}
         self._items.append({**item, **head, "content": contents})
 
-    def _call(self, part: content_pb2.Part, path: str, place: int) -> Json:
+    def _call(self, part: content_pb2.Part, path: str) -> Json:
         call = part.tool_call
-        call_id = self._conversation.note_call(call, f"call_{self._index}_{place}")
+        call_id = self._conversation.note_call(call, path)
         kind, name = (
             ("custom_tool_call", "input") if call.custom else ("function_call", "arguments")
         )
@@ -276,7 +269,7 @@ class _Turn:
         image = part.image
         wire: Json = {"type": "image_generation_call", "id": image.id}
         if image.WhichOneof("source") == "data":
-            wire["result"] = base64.b64encode(image.data).decode()
+            wire["result"] = base64_of(image.data)
             wire["status"] = "completed"
         self._encoding.part_extras(wire, part.extra_json, path)
         return wire
@@ -289,23 +282,24 @@ def own_block(part: content_pb2.VendorPart, path: str) -> msgspec.Raw:
             f"{path}.vendor_part",
             f"is a block of the {part.dialect} API, and this target speaks {NAME}; leave it out",
         )
-    return msgspec.Raw(part.json.encode())
+    return msgspec.Raw(part.json)
 
 
 def _type_of(block: msgspec.Raw, path: str) -> str:
     try:
-        return KIND.decode(block).type
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return kind_of(block)
+    except MalformedJson as error:
         raise InvalidRequest.of(
             f"{path}.vendor_part.json", "has a type that is no string; send the block as it came"
         ) from error
 
 
-def _plain_text(parts: Sequence[content_pb2.Part]) -> str | None:
+def _plain_text(parts: Sequence[tuple[str, content_pb2.Part]]) -> str | None:
     """The text, if there is one plain text and nothing else."""
-    if len(parts) != 1 or not parts[0].HasField("text") or parts[0].HasField("extra_json"):
+    if len(parts) != 1:
         return None
-    return parts[0].text
+    ((_, only),) = parts
+    return only.text if only.HasField("text") and not only.HasField("extra_json") else None
 
 
 def _is_plain(content: Json) -> bool:
@@ -316,20 +310,14 @@ def _encoded(head: dict[str, msgspec.Raw]) -> dict[str, bytes]:
     return {name: bytes(raw) for name, raw in head.items()}
 
 
-def _url(media: content_pb2.Media) -> str:
-    if media.WhichOneof("source") == "url":
-        return media.url
-    return f"data:{media.media_type};base64,{base64.b64encode(media.data).decode()}"
-
-
-def _file(media: content_pb2.Media) -> Json:
+def _file(media: content_pb2.Media, path: str) -> Json:
     wire: Json = {}
     if media.HasField("file_id"):
         wire["file_id"] = media.file_id
     elif media.HasField("url") and not media.url.startswith("data:"):
-        wire["file_url"] = media.url
+        wire["file_url"] = web_url_of(media, path)
     else:
-        wire["file_data"] = _url(media)
+        wire["file_data"] = data_url_of(media, path)
     if media.HasField("filename"):
         wire["filename"] = media.filename
     return wire

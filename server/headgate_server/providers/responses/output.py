@@ -11,17 +11,15 @@ import msgspec
 from headgate.errors import UpstreamProtocol
 from headgate.v1 import chat_pb2, content_pb2
 from headgate.wire import Extra
+from headgate_server.providers.logprobs import decode_token
+from headgate_server.providers.media import bytes_of
 from headgate_server.providers.parts import ChoiceWriter, Events
 from headgate_server.providers.responses.answer import (
     CALLS,
-    Members,
     call_arguments,
     call_start,
     decode_annotation,
-    decode_token,
-    image_bytes,
     image_start,
-    kind_of,
     message_extra,
     other_content,
     reasoning_rest,
@@ -41,6 +39,7 @@ from headgate_server.providers.responses.wire import (
     EventWire,
     TextWire,
 )
+from headgate_server.providers.shapes import Members, kind_of
 
 _NONE = (b"", b"null", b"[]")
 
@@ -157,7 +156,7 @@ class OutputWriter:
             wire = IMAGE.decode(bytes(raw))
             if wire.result:
                 part = self._writer.begin(image_start(wire), events)
-                self._writer.delta(part, "", events, data=image_bytes(wire))
+                self._writer.delta(part, "", events, data=bytes_of(wire.result, "image"))
                 self._writer.end(part, events)
                 return
         whole = vendor_part(raw)

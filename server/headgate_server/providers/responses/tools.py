@@ -18,14 +18,13 @@ import msgspec
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2
-from headgate_server.providers.encoding import Encoding, Json
+from headgate_server.providers.encoding import Encoding, Json, place_of, schema_of
 
 TOOL_CHOICE_MODES = {
     chat_pb2.ToolChoice.MODE_NONE: "none",
     chat_pb2.ToolChoice.MODE_AUTO: "auto",
     chat_pb2.ToolChoice.MODE_REQUIRED: "required",
 }
-_NO_ARGUMENTS: Json = {"type": "object", "properties": {}}
 
 
 def encode_tools(encoding: Encoding, tools: Iterable[chat_pb2.Tool]) -> None:
@@ -43,8 +42,7 @@ def _function(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json:
     wire: Json = {"type": "function", "name": function.name}
     if function.HasField("description"):
         wire["description"] = function.description
-    schema = function.parameters_json
-    wire["parameters"] = msgspec.Raw(schema.encode()) if schema else _NO_ARGUMENTS
+    wire["parameters"] = schema_of(function)
     if function.HasField("strict"):
         wire["strict"] = function.strict
     else:
@@ -55,15 +53,15 @@ def _function(encoding: Encoding, tool: chat_pb2.Tool, path: str) -> Json:
 
 def _provider_tool(encoding: Encoding, json: str, path: str) -> Json | msgspec.Raw:
     if encoding.speaks_extras:
-        return msgspec.Raw(json.encode())
-    origin = encoding.request.extra_dialect or "openai"
+        return msgspec.Raw(json)
     tool: Json = msgspec.json.decode(json)
-    if origin == "openai" and isinstance(custom := tool.get("custom"), dict):
+    if encoding.origin == "openai" and isinstance(custom := tool.get("custom"), dict):
         return _custom(tool, custom)
     raise InvalidRequest.of(
         f"{path}.provider_tool_json",
-        f"is a tool of the {origin} API, found type {tool.get('type')!r:.40}; this target speaks "
-        "openai_responses. Send it in that form with extra_dialect openai_responses, or as a function",
+        f"is a tool of the {encoding.origin} API, found type {tool.get('type')!r:.40}; this target "
+        "speaks openai_responses. Send it in that form with extra_dialect openai_responses, or as a "
+        "function",
     )
 
 
@@ -85,10 +83,7 @@ def encode_web_search(encoding: Encoding, options: chat_pb2.WebSearchOptions) ->
     wire: Json = {"type": "web_search"}
     if options.HasField("search_context_size"):
         wire["search_context_size"] = options.search_context_size
-    if options.HasField("user_location"):
-        place = {field.name: text for field, text in options.user_location.ListFields()}
-        wire["user_location"] = {"type": "approximate", **place}
-    encoding.body.setdefault("tools", []).append(wire)
+    encoding.body.setdefault("tools", []).append({**wire, **place_of(options)})
 
 
 def encode_tool_choice(encoding: Encoding, choice: chat_pb2.ToolChoice) -> None:
@@ -109,9 +104,9 @@ def encode_tool_choice(encoding: Encoding, choice: chat_pb2.ToolChoice) -> None:
 def _provider_choice(encoding: Encoding, json: str) -> Json | msgspec.Raw | None:
     """A choice of the provider's own; None if it cannot be said here."""
     if encoding.speaks_extras:
-        return msgspec.Raw(json.encode())
+        return msgspec.Raw(json)
     choice: Json = msgspec.json.decode(json)
-    if (encoding.request.extra_dialect or "openai") != "openai":
+    if encoding.origin != "openai":
         return None
     if isinstance(custom := choice.get("custom"), dict):
         return {"type": "custom", **custom}

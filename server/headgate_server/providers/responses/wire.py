@@ -12,13 +12,8 @@ from typing import Any
 import msgspec
 
 from headgate.wire import Extra, ShapeDecoder, extra_slot
-
-Number = int | float
-_ABSENT = msgspec.Raw()
-
-
-class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The base of the shapes; strictness is what finds the unknown members."""
+from headgate_server.providers.logprobs import TokenLogprobWire
+from headgate_server.providers.shapes import ABSENT, Number, Wire
 
 
 class InputDetailsWire(Wire):
@@ -70,47 +65,41 @@ class AnswerWire(Wire, kw_only=True):
     created_at: Number | None = None
     model: str | None = None
     status: str | None = None
-    error: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
     incomplete_details: IncompleteWire | None = None
     output: list[msgspec.Raw] | None = None
     usage: UsageWire | None = None
     service_tier: str | None = None
     extra: Extra = extra_slot()
     # What follows repeats the request, so that nobody learns from it; it is not passed on.
-    background: msgspec.Raw = _ABSENT
-    conversation: msgspec.Raw = _ABSENT
-    frequency_penalty: msgspec.Raw = _ABSENT
-    instructions: msgspec.Raw = _ABSENT
-    max_output_tokens: msgspec.Raw = _ABSENT
-    max_tool_calls: msgspec.Raw = _ABSENT
-    metadata: msgspec.Raw = _ABSENT
-    parallel_tool_calls: msgspec.Raw = _ABSENT
-    presence_penalty: msgspec.Raw = _ABSENT
-    previous_response_id: msgspec.Raw = _ABSENT
-    prompt: msgspec.Raw = _ABSENT
-    prompt_cache_key: msgspec.Raw = _ABSENT
-    prompt_cache_options: msgspec.Raw = _ABSENT
-    prompt_cache_retention: msgspec.Raw = _ABSENT
-    reasoning: msgspec.Raw = _ABSENT
-    safety_identifier: msgspec.Raw = _ABSENT
-    store: msgspec.Raw = _ABSENT
-    temperature: msgspec.Raw = _ABSENT
-    text: msgspec.Raw = _ABSENT
-    tool_choice: msgspec.Raw = _ABSENT
-    tools: msgspec.Raw = _ABSENT
-    top_logprobs: msgspec.Raw = _ABSENT
-    top_p: msgspec.Raw = _ABSENT
-    truncation: msgspec.Raw = _ABSENT
-    user: msgspec.Raw = _ABSENT
+    background: msgspec.Raw = ABSENT
+    conversation: msgspec.Raw = ABSENT
+    frequency_penalty: msgspec.Raw = ABSENT
+    instructions: msgspec.Raw = ABSENT
+    max_output_tokens: msgspec.Raw = ABSENT
+    max_tool_calls: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
+    parallel_tool_calls: msgspec.Raw = ABSENT
+    presence_penalty: msgspec.Raw = ABSENT
+    previous_response_id: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
+    prompt_cache_key: msgspec.Raw = ABSENT
+    prompt_cache_options: msgspec.Raw = ABSENT
+    prompt_cache_retention: msgspec.Raw = ABSENT
+    reasoning: msgspec.Raw = ABSENT
+    safety_identifier: msgspec.Raw = ABSENT
+    store: msgspec.Raw = ABSENT
+    temperature: msgspec.Raw = ABSENT
+    text: msgspec.Raw = ABSENT
+    tool_choice: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    top_logprobs: msgspec.Raw = ABSENT
+    top_p: msgspec.Raw = ABSENT
+    truncation: msgspec.Raw = ABSENT
+    user: msgspec.Raw = ABSENT
 
 
-# Items of `output`. Which shape one has, its type says: see `KindWire`.
-
-
-class KindWire(msgspec.Struct, gc=False):
-    """What an item or a content part is."""
-
-    type: str = ""
+# Items of `output`. Which shape one has, its type says.
 
 
 class MessageWire(Wire):
@@ -122,25 +111,6 @@ class MessageWire(Wire):
     status: str | None = None
     phase: str | None = None
     content: list[msgspec.Raw] | None = None
-    extra: Extra = extra_slot()
-
-
-class TopLogprobWire(Wire):
-    """An alternative for a token."""
-
-    token: str | None = None
-    logprob: Number | None = None
-    bytes: list[int] | None = None
-    extra: Extra = extra_slot()
-
-
-class TokenLogprobWire(Wire):
-    """A token and how likely it was."""
-
-    token: str | None = None
-    logprob: Number | None = None
-    bytes: list[int] | None = None
-    top_logprobs: list[TopLogprobWire] | None = None
     extra: Extra = extra_slot()
 
 
@@ -227,10 +197,10 @@ class EventWire(msgspec.Struct, gc=False):
     content_index: int = 0
     summary_index: int = 0
     delta: Any = None
-    logprobs: msgspec.Raw = _ABSENT
-    annotation: msgspec.Raw = _ABSENT
-    item: msgspec.Raw = _ABSENT
-    response: msgspec.Raw = _ABSENT
+    logprobs: msgspec.Raw = ABSENT
+    annotation: msgspec.Raw = ABSENT
+    item: msgspec.Raw = ABSENT
+    response: msgspec.Raw = ABSENT
 
 
 COUNT = ShapeDecoder(CountWire)
@@ -242,6 +212,5 @@ REFUSAL = ShapeDecoder(RefusalWire)
 REASONING = ShapeDecoder(ReasoningWire)
 CALL = ShapeDecoder(CallWire)
 IMAGE = ShapeDecoder(ImageWire)
-KIND = msgspec.json.Decoder(KindWire)
 CITATION = msgspec.json.Decoder(CitationWire)
 EVENT = msgspec.json.Decoder(EventWire)
