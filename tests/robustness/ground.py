@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -78,21 +78,47 @@ class Ground:
         """Events, answer and error of one call; checks all that must hold whatever comes of it."""
         core = self.cores[transport]
         context = CallContext() if seconds is None else CallContext.with_timeout(seconds)
-        self.gateway.settlements.clear()
-        asked_before = len(self.up.requests)
         events: list[chat_pb2.ChatEvent] = []
         response: chat_pb2.ChatResponse | None = None
+
+        async def call() -> None:
+            nonlocal response
+            if not stream:
+                response = await core.chat_complete(asked(model), context)
+                return
+            async with core.chat_stream(asked(model), context) as found:
+                async for event in found:
+                    events.append(event)
+
+        error = await self._outcome(call(), context)
+        check_order(events, whole=stream and error is None)
+        return events, response, error
+
+    async def count(
+        self, transport: str, model: str
+    ) -> tuple[chat_pb2.CountTokensResponse | None, GatewayError | None]:
+        """Number and error of one call that counts tokens; with the same checks."""
+        context = CallContext()
+        request = chat_pb2.CountTokensRequest(request=asked(model))
+        found: chat_pb2.CountTokensResponse | None = None
+
+        async def call() -> None:
+            nonlocal found
+            found = await self.cores[transport].count_tokens(request, context)
+
+        error = await self._outcome(call(), context)
+        return found, error
+
+    async def _outcome(
+        self, call: Coroutine[Any, Any, None], context: CallContext
+    ) -> GatewayError | None:
+        self.gateway.settlements.clear()
+        asked_before = len(self.up.requests)
         error: GatewayError | None = None
         try:
-            if stream:
-                async with core.chat_stream(asked(model), context) as found:
-                    async for event in found:
-                        events.append(event)
-            else:
-                response = await core.chat_complete(asked(model), context)
+            await call
         except GatewayError as caught:
             error = caught
-        check_order(events, whole=stream and error is None)
         settled = await self.gateway.settled()
         await asyncio.sleep(0)
         assert [each.outcome for each in settled] == [reason_name(error) if error else "OK"]
@@ -108,7 +134,7 @@ class Ground:
             await until(lambda: not self.running(), 1)
         except TimeoutError:
             raise AssertionError(f"left running: {self.running()}") from None
-        return events, response, error
+        return error
 
     async def left(self, record: Record) -> None:
         """Waits until the gateway has left the connection of a request whose answer never ended."""

@@ -191,12 +191,12 @@ async def test_the_callers_deadline(
 ) -> None:
     for step in (hang(), hang_after_headers(stream)):
         ground.play(step)
-        events, _, error = await ground.ask(transport, vendor.kind, stream=stream, seconds=0.1)
+        events, _, error = await ground.ask(transport, vendor.kind, stream=stream, seconds=0.06)
         assert type(error) is DeadlineExceeded
         assert not events
     if stream:
         ground.play(streamed(vendor, [*pieces_of(vendor, RICH)[:4], 9.0]))
-        events, _, error = await ground.ask(transport, vendor.kind, stream=True, seconds=0.1)
+        events, _, error = await ground.ask(transport, vendor.kind, stream=True, seconds=0.06)
         assert type(error) is DeadlineExceeded
         assert events
 
@@ -349,3 +349,37 @@ async def test_no_stream_at_all(ground: Ground, vendor: Vendor, transport: str, 
     assert isinstance(error, kind), error
     assert not events
     await ground.serves_still(transport, vendor)
+
+
+# -- counting -------------------------------------------------------------------------------------------
+
+COUNTERS = [
+    kind for kind in KINDS if kind in ("anthropic", "gemini", "bedrock", "openai_responses")
+]
+
+
+def counted(number: bytes) -> Answer:
+    """An answer to a request to count, in the words of all vendors at once."""
+    names = (b"input_tokens", b"inputTokens", b"totalTokens")
+    return Answer([b"{" + b",".join(b'"%b":%b' % (name, number) for name in names) + b"}"])
+
+
+NO_NUMBERS = [
+    b"-1", b"99999999999999999999", b"9223372036854775808", b"1e30", b'"7"', b"null", b"{}", DEEP, b"",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", COUNTERS)
+async def test_counting(ground: Ground, kind: str, transport: str) -> None:
+    vendor = BY_KIND[kind]
+    ground.play(counted(b"7"))
+    found, error = await ground.count(transport, kind)
+    assert found is not None and (found.input_tokens, found.estimated) == (7, False), error
+    for name, (make, expected) in ANYWHERE.items():
+        ground.play(make(vendor))
+        _, error = await ground.count(transport, kind)
+        assert type(error) is expected, (name, error)
+    for number in NO_NUMBERS:
+        ground.play(counted(number))
+        _, error = await ground.count(transport, kind)
+        assert type(error) is UpstreamProtocol, (number[:20], error)

@@ -283,7 +283,7 @@ PROTO_JUNK: list[Any] = [
     {"dialect": "gemini", "json": '{"a":[]}'}, {"dialect": "openai_responses", "json": '{"type":7}'},
     {"data": "aGk=", "media_type": "image/png"}, {"other_json": "{"}, {"url": "https://x.test/a"},
 ]  # fmt: skip
-ENCODED = 2500
+ENCODED = 1500
 
 
 def targets(kind: str) -> list[tuple[Dialect, Target]]:
