@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -136,7 +137,7 @@ AnyAsked = TypeVar("AnyAsked", bound=Asked)
 AnyDoor = TypeVar("AnyDoor", bound=Door)
 
 
-class _Endpoint(Generic[AnyDoor, AnyAsked]):
+class _Endpoint(ABC, Generic[AnyDoor, AnyAsked]):
     """A plain ASGI app: reads, answers, and says what went wrong."""
 
     def __init__(self, core: ChatCore, settings: FacadeSettings, door: AnyDoor) -> None:
@@ -144,11 +145,11 @@ class _Endpoint(Generic[AnyDoor, AnyAsked]):
         self._settings = settings
         self._door = door
 
-    def _read(self, scope: Scope, body: bytes) -> AnyAsked:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, scope: Scope, body: bytes) -> AnyAsked: ...
 
-    async def _answer(self, asked: AnyAsked, context: CallContext, send: Send) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _answer(self, asked: AnyAsked, context: CallContext, send: Send) -> None: ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -174,6 +174,8 @@ class MachineKeys:
         try:
             self._keys = await asyncio.to_thread(self._load)
         except Exception as error:
+            # Providers of keys are many, some of them programs of the machine; whatever goes wrong there,
+            # the calls that wait say that there are no keys.
             _log.error("no AWS credentials: %s: %s", type(error).__name__, error)
         finally:
             self._next_try = time.monotonic() + _PAUSE_SECONDS
