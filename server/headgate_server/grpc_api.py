@@ -171,7 +171,11 @@ async def _abort(context: Context, error: Exception, call: CallContext) -> NoRet
         _log.error("call %s failed", call.request_id, exc_info=error)
         error = InternalError(f"internal error; the log has it under {call.request_id}")
     trailers = ((metadata.REQUEST_ID, call.request_id), *to_trailers(error, call.request_id))
-    await context.abort(error.grpc_code, error.message, trailers)
+    try:
+        await context.abort(error.grpc_code, error.message, trailers)
+    except grpc.aio.InternalError as gone:
+        # The caller's deadline passed there, too, before our status could be written.
+        raise asyncio.CancelledError from gone
     raise AssertionError("abort returned")  # it always raises
 
 
