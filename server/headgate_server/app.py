@@ -22,12 +22,12 @@ from headgate_server.credentials import authorizer
 from headgate_server.execute import Executor
 from headgate_server.local import DEFAULT_SLOTS, LocalModel, LocalModelOptions, State
 from headgate_server.providers import dialect_of, endpoint_of, vendor_of
-from headgate_server.providers.base import Endpoint
+from headgate_server.providers.base import Endpoint, Timeouts
 from headgate_server.providers.remote import Patience, RemoteProvider
 from headgate_server.providers.runtime import Gate, HttpProvider, Provider
 from headgate_server.routing import Router
 from headgate_server.settlement import Hook, log_settlement
-from headgate_server.upstream import Timeouts, Upstream
+from headgate_server.upstream import Upstream
 
 # Calls that may queue for an embedded model before further ones are told to come back.
 _MAX_WAITING = 64
@@ -212,6 +212,6 @@ def _timeouts(settings: ProviderSettings, config: Config) -> Timeouts:
     own = settings.timeouts
     values = {
         field: (getattr(own, field) if own is not None else None) or getattr(config.timeouts, field)
-        for field in ("connect", "first_byte", "idle", "total")
+        for field in ("connect", "first_byte", "first_token", "idle", "total")
     }
     return Timeouts(**values)

@@ -24,10 +24,14 @@ class Caller:
     Attributes:
         name: for logs and usage; empty for everybody.
         models: globs of the model names that the caller may use.
+        tenant: whom the caller belongs to; tenants share no answers.
+        admin: whether the caller may use the administration API.
     """
 
     name: str = ""
     models: Sequence[str] = ("*",)
+    tenant: str = ""
+    admin: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether the caller may use the model of this public name."""
@@ -42,7 +46,7 @@ class Authenticator(Protocol):
         ...
 
 
-ANYBODY = Caller()
+ANYBODY = Caller(admin=True)
 
 
 class Open:
@@ -58,7 +62,10 @@ class StaticKeys:
 
     def __init__(self, auth: Auth) -> None:
         self._callers = {
-            _digest(key.key.get_secret_value()): Caller(key.name, key.models) for key in auth.keys
+            _digest(key.key.get_secret_value()): Caller(
+                key.name, key.models, key.tenant or key.name, key.admin
+            )
+            for key in auth.keys
         }
 
     def authenticate(self, context: CallContext) -> Caller:
@@ -82,11 +89,11 @@ class ClientCertificates:
         if not context.peer:
             raise Unauthenticated("no client certificate with a name was shown")
         if not self._rules:
-            return Caller(context.peer[0])
+            return Caller(context.peer[0], tenant=context.peer[0])
         for rule in self._rules:
             for name in context.peer:
                 if fnmatch.fnmatchcase(name, rule.name):
-                    return Caller(name, rule.models)
+                    return Caller(name, rule.models, rule.tenant or name, rule.admin)
         raise PermissionDenied(f"no rule lets the client {context.peer[0]!r} in")
 
 

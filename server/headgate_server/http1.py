@@ -22,7 +22,8 @@ import aiohappyeyeballs
 import httptools
 import msgspec
 
-from headgate.errors import GatewayError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from headgate.errors import GatewayError, UpstreamProtocol, UpstreamTimeout
+from headgate_server.faults import Unreachable
 
 _MAX_HEAD_BYTES = 256 * 1024
 # Above this much unread data the socket is not read, so that a slow caller slows its upstream down.
@@ -215,7 +216,7 @@ class Connection(asyncio.Protocol):
         if self._lost:
             if self._uses > 1 and not self._got_bytes:
                 raise Stale
-            raise UpstreamUnavailable("the upstream closed the connection without an answer")
+            raise Unreachable("the upstream closed the connection without an answer")
 
     async def _wait(self) -> None:
         self._waiter = waiter = self._loop.create_future()
@@ -284,11 +285,9 @@ class Connection(asyncio.Protocol):
             if self._head_done and self._until_close and exc is None:
                 self._complete = True
             elif self._head_done:
-                self._error = UpstreamUnavailable(
-                    "the upstream broke off in the middle of its answer"
-                )
+                self._error = Unreachable("the upstream broke off in the middle of its answer")
             elif self._got_bytes:
-                self._error = UpstreamUnavailable("the upstream broke off before its answer began")
+                self._error = Unreachable("the upstream broke off before its answer began")
         self._wake()
 
     # httptools.
@@ -384,15 +383,15 @@ async def connect(
     except TimeoutError as error:
         raise UpstreamTimeout(f"no connection to the upstream within {within:g} s") from error
     except ssl.SSLCertVerificationError as error:
-        raise UpstreamUnavailable(
+        raise Unreachable(
             f"the upstream's certificate is not trusted: {error.verify_message}"
         ) from error
     except ssl.SSLError as error:
         reason = error.reason or type(error).__name__
-        raise UpstreamUnavailable(f"no TLS connection to the upstream: {reason}") from error
+        raise Unreachable(f"no TLS connection to the upstream: {reason}") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UpstreamUnavailable(f"no connection to the upstream: {reason}") from error
+        raise Unreachable(f"no connection to the upstream: {reason}") from error
     return connection
 
 

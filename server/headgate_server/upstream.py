@@ -12,14 +12,13 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
 
 from headgate.errors import DeadlineExceeded, GatewayError, UpstreamProtocol, UpstreamTimeout
 from headgate_server.http1 import Clock, Connection, Origin, Stale, connect, request_head
-from headgate_server.providers.base import HttpCall
+from headgate_server.providers.base import HttpCall, Timeouts
 
 # An answer that is not 200 explains itself in the beginning; the rest is not worth reading.
 _MAX_ERROR_BYTES = 64 * 1024
@@ -28,23 +27,6 @@ _MAX_KEPT = 1024
 _DRAIN_SECONDS = 0.25
 _MAX_HEADS = 256
 _OWN_HEADERS = {"user-agent": "headgate", "accept-encoding": "identity"}
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Limits of one upstream call, in seconds.
-
-    Attributes:
-        connect: to open a connection, TLS included.
-        first_byte: from sending the request to the answer's head.
-        idle: the longest silence within an answer.
-        total: for everything.
-    """
-
-    connect: float = 10.0
-    first_byte: float = 600.0
-    idle: float = 300.0
-    total: float = 3600.0
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -28,6 +28,10 @@ class CallContext:
             alternative names); empty without mTLS.
         traceparent, tracestate: W3C trace context, passed on as they are.
         hops: how many gateways the call has passed already.
+        headers: the caller's ``x-...`` headers or metadata, by lower-case name, for routing rules.
+        idempotency_key: repeated unary calls with the same one run once.
+        cache: what the caller wants of the exact cache: ``on``, ``off`` or ``refresh``; None leaves it to
+            the configuration.
     """
 
     request_id: str = field(default_factory=metadata.new_request_id)
@@ -37,6 +41,9 @@ class CallContext:
     traceparent: str | None = None
     tracestate: str | None = None
     hops: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    idempotency_key: str | None = None
+    cache: str | None = None
 
     @classmethod
     def with_timeout(cls, seconds: float, *, bearer: str | None = None) -> CallContext:

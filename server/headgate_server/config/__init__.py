@@ -1,6 +1,7 @@
 """The configuration: YAML or the environment in, one validated and frozen `Config` out.
 
-``source`` reads YAML, ``model`` says what can be written, ``checks`` compares the parts, ``load``
+``source`` reads YAML, ``model`` says what can be written (with ``upstreams``, ``routes`` and
+``resilience``), ``checks`` compares the parts, ``load``
 and ``environment`` are the ways in. Must not start, open or connect anything.
 """
 
@@ -16,26 +17,44 @@ from headgate_server.config.environment import (
 from headgate_server.config.load import load_config, parse_config
 from headgate_server.config.model import (
     Auth,
-    Catalog,
     ClientRule,
-    ClientTls,
     Config,
     Cors,
     Facade,
     Limits,
     Listen,
-    LocalOptions,
     Log,
-    ModelRoute,
-    Price,
-    Provider,
     StaticKey,
-    Target,
-    TimeoutOverrides,
-    Timeouts,
     Tls,
 )
 from headgate_server.config.problems import ConfigError, Problem
+from headgate_server.config.resilience import (
+    Breaker,
+    Cache,
+    Idempotency,
+    Keys,
+    Outliers,
+    Retries,
+    Shadows,
+)
+from headgate_server.config.routes import (
+    Affinity,
+    Catalog,
+    ModelRoute,
+    Price,
+    RouteRule,
+    Target,
+    When,
+)
+from headgate_server.config.upstreams import (
+    ClientTls,
+    Concurrency,
+    LocalOptions,
+    Provider,
+    ProviderKey,
+    TimeoutOverrides,
+    Timeouts,
+)
 from headgate_server.config.values import Address, TcpAddress, UnixAddress, parse_address
 
 __all__ = [
@@ -43,23 +62,34 @@ __all__ = [
     "LOCAL_PROVIDER",
     "OVERRIDES",
     "Address",
+    "Affinity",
     "Auth",
+    "Breaker",
+    "Cache",
     "Catalog",
     "ClientRule",
     "ClientTls",
+    "Concurrency",
     "Config",
     "ConfigError",
     "Cors",
     "Facade",
+    "Idempotency",
+    "Keys",
     "KindInfo",
     "Limits",
     "Listen",
     "LocalOptions",
     "Log",
     "ModelRoute",
+    "Outliers",
     "Price",
     "Problem",
     "Provider",
+    "ProviderKey",
+    "Retries",
+    "RouteRule",
+    "Shadows",
     "StaticKey",
     "Target",
     "TcpAddress",
@@ -68,6 +98,7 @@ __all__ = [
     "Tls",
     "UnixAddress",
     "VendorInfo",
+    "When",
     "apply_overrides",
     "load_config",
     "parse_address",

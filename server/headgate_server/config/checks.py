@@ -11,8 +11,10 @@ from typing import get_args
 from urllib.parse import urlsplit
 
 from headgate_server.config.fields import Strategy
-from headgate_server.config.model import Auth, Facade, Listen, ModelRoute, Provider
+from headgate_server.config.model import Auth, Facade, Listen
 from headgate_server.config.problems import Path, did_you_mean, listing
+from headgate_server.config.routes import ModelRoute
+from headgate_server.config.upstreams import Provider
 from headgate_server.config.values import TcpAddress, parse_address
 
 _MIN_KEY_LENGTH = 8

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 from headgate_server.config import values
 
-Strategy = Literal["weighted", "priority", "least_busy", "latency", "cost"]
+Strategy = Literal["weighted", "priority", "least_busy", "latency", "cost", "affinity"]
+AffinityKey = Literal["user", "session", "prompt"]
 UnsupportedPolicy = Literal["strict", "drop", "pass"]
 AuthMode = Literal["none", "keys", "mtls"]
 Modality = Literal["text", "image", "audio", "video", "file"]
@@ -34,6 +35,35 @@ def _positive(value: int) -> int:
         msg = "expected a whole number of at least 1"
         raise ValueError(msg)
     return value
+
+
+def _ratio(value: float) -> float:
+    if not 0 <= value <= 1:
+        msg = "expected a share from 0 to 1"
+        raise ValueError(msg)
+    return value
+
+
+def _positive_ratio(value: float) -> float:
+    if not 0 < value <= 1:
+        msg = "expected a share above 0, at most 1"
+        raise ValueError(msg)
+    return value
+
+
+def _count_or_zero(value: int) -> int:
+    if value < 0:
+        msg = "expected a whole number of at least 0"
+        raise ValueError(msg)
+    return value
+
+
+def _caller_header(value: str) -> str:
+    name = values.header_name(value).lower()
+    if not name.startswith("x-"):
+        msg = "expected the name of a header that begins with x-, such as x-team"
+        raise ValueError(msg)
+    return name
 
 
 def _text(value: str) -> str:
@@ -67,6 +97,10 @@ SecondsOrZero = Annotated[
 ]
 ByteCount = Annotated[int, BeforeValidator(values.parse_bytes), WithJsonSchema(_SIZE_SCHEMA)]
 Count = Annotated[int, AfterValidator(_positive)]
+CountOrZero = Annotated[int, AfterValidator(_count_or_zero)]
+Ratio = Annotated[float, AfterValidator(_ratio)]
+PositiveRatio = Annotated[float, AfterValidator(_positive_ratio)]
+CallerHeader = Annotated[str, AfterValidator(_caller_header)]
 Text = Annotated[str, AfterValidator(_text)]
 ListenAddress = Annotated[str, AfterValidator(values.listen_address)]
 BaseUrl = Annotated[str, AfterValidator(values.base_url)]

@@ -6,48 +6,34 @@ files or the environment, and must not compare one section with another (``check
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from headgate_server.config.fields import (
     AuthMode,
-    BaseUrl,
     ByteCount,
-    Count,
-    HeaderName,
-    HeaderValue,
     Level,
     ListenAddress,
     LogFormat,
-    Modality,
     Origin,
     ProviderName,
     PublicName,
     Seconds,
     SecondsOrZero,
     Secret,
-    Strategy,
     Text,
-    UnsupportedPolicy,
 )
-
-
-class Section(BaseModel):
-    """A mapping of the file with a fixed set of keys."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_default(cls, data: object) -> object:
-        # A key whose lines below it are all commented out is YAML's null.
-        if not isinstance(data, dict):
-            return data
-        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+from headgate_server.config.resilience import (
+    Breaker,
+    Cache,
+    Idempotency,
+    Keys,
+    Outliers,
+    Retries,
+    Shadows,
+)
+from headgate_server.config.routes import ModelRoute, RouteRule
+from headgate_server.config.section import Section
+from headgate_server.config.upstreams import Concurrency, Provider, Timeouts
 
 
 class Tls(Section):
@@ -85,6 +71,14 @@ class StaticKey(Section):
         default=("*",),
         description='Public model names that the key may use, as globs; "*" is every model.',
     )
+    tenant: Text | None = Field(
+        default=None,
+        description="Whom the holder belongs to: tenants share no cache entry, and routing rules may "
+        "ask for one; the key's name if null.",
+    )
+    admin: bool = Field(
+        default=False, description="Whether the key may use the administration API."
+    )
 
 
 class ClientRule(Section):
@@ -96,6 +90,13 @@ class ClientRule(Section):
     models: tuple[Text, ...] = Field(
         default=("*",),
         description='Public model names that the client may use, as globs; "*" is every model.',
+    )
+    tenant: Text | None = Field(
+        default=None,
+        description="Whom the client belongs to, as with keys; the certificate's name if null.",
+    )
+    admin: bool = Field(
+        default=False, description="Whether the client may use the administration API."
     )
 
 
@@ -117,200 +118,6 @@ class Auth(Section):
         description="Rules for client certificates in mode mtls, the first match wins; without "
         "any, every verified client may use every model.",
     )
-
-
-class TimeoutOverrides(Section):
-    """Time limits of one provider; what is not given comes from the section timeouts."""
-
-    connect: Seconds | None = Field(default=None, description="Seconds to open a connection.")
-    first_byte: Seconds | None = Field(
-        default=None, description="Seconds from the request to the first byte of the answer."
-    )
-    idle: Seconds | None = Field(
-        default=None, description="Longest silence, in seconds, within an answer."
-    )
-    total: Seconds | None = Field(default=None, description="Seconds for a whole attempt.")
-
-
-class LocalOptions(Section):
-    """How the embedded local model runs (kind local only)."""
-
-    weights: Text | None = Field(
-        default=None, description="GGUF file to load instead of the bundled model."
-    )
-    threads: Count | None = Field(
-        default=None, description="CPU threads; as many as the machine offers if null."
-    )
-    slots: Count | None = Field(default=None, description="Requests that run at the same time.")
-    context_tokens: Count | None = Field(
-        default=None, description="Context window of one slot, in tokens."
-    )
-
-
-class ClientTls(Section):
-    """The certificates of a connection to another gateway."""
-
-    ca_file: Text | None = Field(
-        default=None, description="PEM file with the authorities to trust; the system's if null."
-    )
-    cert_file: Text | None = Field(
-        default=None, description="PEM file with our certificate, for a gateway that asks for one."
-    )
-    key_file: Text | None = Field(
-        default=None, description="PEM file with the private key of our certificate."
-    )
-    server_name: Text | None = Field(
-        default=None, description="Name to expect in the gateway's certificate."
-    )
-
-
-class Provider(Section):
-    """One upstream account: which API it speaks, where it is, and the credential for it."""
-
-    kind: Text = Field(
-        description="The API it speaks: a dialect (openai, anthropic, gemini, azure, bedrock, "
-        "vertex, cohere, ollama, headgate, local, ...) or a known vendor (groq, deepseek, ...).",
-        examples=["openai", "anthropic", "gemini", "deepseek", "groq", "ollama", "local"],
-    )
-    base_url: BaseUrl | None = Field(
-        default=None,
-        description="Where the API is, as the vendor's own SDK takes it; the vendor's public "
-        "address if null.",
-    )
-    api_key: Secret | None = Field(
-        default=None, description="The credential for the upstream; best as ${VARIABLE}."
-    )
-    api_version: Text | None = Field(
-        default=None, description="Version of the API, for kinds that ask for one (azure)."
-    )
-    region: Text | None = Field(
-        default=None, description="Cloud region, for kinds that ask for one (bedrock, vertex)."
-    )
-    organization: Text | None = Field(
-        default=None, description="Organization that the upstream bills (openai)."
-    )
-    project: Text | None = Field(
-        default=None, description="Project that the upstream bills (openai, vertex)."
-    )
-    bearer_token: Secret | None = Field(
-        default=None,
-        description="An access token, sent as Authorization: Bearer (azure with Entra ID, vertex).",
-    )
-    access_key_id: Text | None = Field(
-        default=None,
-        description="AWS access key (bedrock); the machine's usual AWS credentials if null.",
-    )
-    secret_access_key: Secret | None = Field(
-        default=None, description="Secret of that AWS access key (bedrock)."
-    )
-    session_token: Secret | None = Field(
-        default=None, description="Session token of a temporary AWS access key (bedrock)."
-    )
-    profile: Text | None = Field(
-        default=None, description="Profile of the machine's AWS configuration (bedrock)."
-    )
-    credentials_file: Text | None = Field(
-        default=None,
-        description="JSON file with Google credentials, such as a service account's key (vertex); "
-        "the machine's application default credentials if null.",
-    )
-    tls: ClientTls | None = Field(
-        default=None, description="Certificates for the connection (headgate)."
-    )
-    headers: Mapping[HeaderName, HeaderValue] = Field(
-        default_factory=dict,
-        description="Headers added to every request to this upstream; values are kept secret.",
-    )
-    timeouts: TimeoutOverrides | None = Field(
-        default=None, description="Time limits that differ from the section timeouts."
-    )
-    options: LocalOptions | None = Field(
-        default=None, description="How the embedded model runs (kind local only)."
-    )
-
-
-class Target(Section):
-    """One place where a public model can be served: a provider and its name for the model."""
-
-    provider: Text = Field(description="Name of a provider from the section providers.")
-    model: PublicName | None = Field(
-        default=None, description="The provider's name for the model; the public name if null."
-    )
-    weight: float = Field(
-        default=1.0,
-        ge=0,
-        description="Share of requests under the strategy weighted; 0 takes no share.",
-    )
-
-
-class Price(Section):
-    """Prices in US dollars for one million tokens."""
-
-    input: float = Field(ge=0, description="Prompt tokens.")
-    output: float = Field(ge=0, description="Answer tokens.")
-    cached_input: float | None = Field(
-        default=None, ge=0, description="Prompt tokens read from the provider's cache."
-    )
-    cache_write: float | None = Field(
-        default=None, ge=0, description="Prompt tokens written to the provider's cache."
-    )
-
-
-class Catalog(Section):
-    """What the catalogue tells about a model; overrides what is known about it otherwise."""
-
-    input: tuple[Modality, ...] | None = Field(default=None, description="Kinds of input it reads.")
-    output: tuple[Modality, ...] | None = Field(
-        default=None, description="Kinds of output it makes."
-    )
-    context_window: Count | None = Field(
-        default=None, description="Most tokens of input and output together."
-    )
-    max_output_tokens: Count | None = Field(default=None, description="Most tokens of output.")
-    tools: bool | None = Field(default=None, description="Whether it can call tools.")
-    structured_output: bool | None = Field(
-        default=None, description="Whether it can keep to a JSON Schema."
-    )
-    reasoning: bool | None = Field(
-        default=None, description="Whether it reasons before it answers."
-    )
-    family: Text | None = Field(default=None, description="Model family, such as gpt or claude.")
-    price: Price | None = Field(default=None, description="What its tokens cost.")
-
-
-class ModelRoute(Section):
-    """A public model: the targets that can serve it and how to choose between them."""
-
-    strategy: Strategy = Field(
-        default="priority",
-        description="How to choose a target: priority (in the order written), weighted (by "
-        "weight), least_busy (fewest requests in flight), latency, cost.",
-    )
-    targets: tuple[Target, ...] = Field(
-        min_length=1, description="Where the model can be served; at least one."
-    )
-    fallbacks: tuple[Text, ...] = Field(
-        default=(), description="Public models to try, in order, when every target has failed."
-    )
-    unsupported: UnsupportedPolicy = Field(
-        default="drop",
-        description="A tuning parameter that the target does not know: strict refuses the "
-        "request, drop leaves it out with a warning, pass sends it as it is.",
-    )
-    catalog: Catalog | None = Field(
-        default=None, description="What the model catalogue tells about this model."
-    )
-
-
-class Timeouts(Section):
-    """Time limits of upstream calls: seconds, or text such as 500ms, 30s, 5m."""
-
-    connect: Seconds = Field(default=10.0, description="Time to open a connection.")
-    first_byte: Seconds = Field(
-        default=600.0, description="Time from the request to the first byte of the answer."
-    )
-    idle: Seconds = Field(default=300.0, description="Longest silence within an answer.")
-    total: Seconds = Field(default=3600.0, description="Time for a whole attempt.")
 
 
 class Cors(Section):
@@ -372,6 +179,33 @@ class Config(Section):
     )
     timeouts: Timeouts = Field(
         default_factory=Timeouts, description="Time limits of upstream calls."
+    )
+    routes: tuple[RouteRule, ...] = Field(
+        default=(),
+        description="Routing rules, looked at in this order before the models; the first that matches "
+        "and names a model to use decides. Shadows do not end the search.",
+    )
+    retries: Retries = Field(default_factory=Retries, description="What is tried again.")
+    breaker: Breaker = Field(
+        default_factory=Breaker, description="When a target that keeps failing is left alone."
+    )
+    outliers: Outliers = Field(
+        default_factory=Outliers, description="Ejects targets that are worse than the others."
+    )
+    concurrency: Concurrency = Field(
+        default_factory=Concurrency, description="Requests at a time on each target."
+    )
+    keys: Keys = Field(default_factory=Keys, description="How the keys of providers are rested.")
+    cache: Cache = Field(default_factory=Cache, description="The exact cache.")
+    idempotency: Idempotency = Field(
+        default_factory=Idempotency, description="Answers for a repeated Idempotency-Key."
+    )
+    shadows: Shadows = Field(
+        default_factory=Shadows, description="Copies of requests for a second model."
+    )
+    reload: bool = Field(
+        default=True,
+        description="Whether a change of this file takes effect at once; SIGHUP always does that.",
     )
     facade: Facade = Field(default_factory=Facade, description="The REST front door.")
     limits: Limits = Field(default_factory=Limits, description="Sizes that the gateway accepts.")

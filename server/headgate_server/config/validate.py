@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from headgate_server.config.checks import Finding, KindInfo, Parts, check
 from headgate_server.config.explain import explain, quoted
-from headgate_server.config.model import Auth, Config, Facade, Listen, ModelRoute, Provider, Section
+from headgate_server.config.model import Auth, Config, Facade, Listen
 from headgate_server.config.problems import ConfigError, Path
+from headgate_server.config.routes import ModelRoute
+from headgate_server.config.section import Section
 from headgate_server.config.source import Source
+from headgate_server.config.upstreams import Provider
 
 _S = TypeVar("_S", bound=Section)
 

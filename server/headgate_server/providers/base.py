@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from headgate.errors import GatewayError
 from headgate.v1 import chat_pb2
+from headgate_server.config import Concurrency, Price
 from headgate_server.providers.vendors import Family, Vendor
 
 UnsupportedPolicy = Literal["strict", "drop", "pass"]
@@ -34,6 +35,25 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one upstream call, in seconds.
+
+    Attributes:
+        connect: to open a connection, TLS included.
+        first_byte: from sending the request to the answer's head.
+        first_token: from sending the request to the first content of a stream.
+        idle: the longest silence within an answer; of a stream, between two pieces of content.
+        total: for everything.
+    """
+
+    connect: float = 10.0
+    first_byte: float = 600.0
+    first_token: float = 600.0
+    idle: float = 300.0
+    total: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A provider and a model there, with the facts that translation depends on.
 
@@ -44,6 +64,10 @@ class Target:
         vendor: facts of that kind.
         family: facts of the model's family.
         policy: what to do with tuning that the target lacks.
+        timeouts: limits of an attempt, where the model's differ from the provider's; None if they do not.
+        weight: its share of requests, where the strategy goes by weight.
+        price: what its tokens cost, if the configuration says so.
+        concurrency: how many attempts run at a time, if the configuration says so for this target.
     """
 
     provider: str
@@ -53,6 +77,10 @@ class Target:
     family: Family
     policy: UnsupportedPolicy = "drop"
     api_version: str | None = None
+    timeouts: Timeouts | None = None
+    weight: float = 1.0
+    price: Price | None = None
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True)

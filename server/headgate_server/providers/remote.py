@@ -25,6 +25,7 @@ from headgate.errors import (
     UpstreamUnavailable,
 )
 from headgate.v1 import chat_pb2
+from headgate_server.keyring import Key, Keyring
 from headgate_server.providers.base import Target
 from headgate_server.providers.runtime import Batch
 from headgate_server.providers.vendors import Vendor
@@ -60,9 +61,14 @@ class RemoteProvider:
     kind: str = "headgate"
     api_version: str | None = None
     dialect_name: str = "headgate"
+    keyring: Keyring | None = None
 
     async def complete(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.ChatResponse:
         """One attempt at a whole answer."""
         onward = self._onward(context)
@@ -71,7 +77,11 @@ class RemoteProvider:
                 return await self.core.chat_complete(_addressed(request, target), onward)
 
     async def stream(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> AsyncGenerator[Batch, None]:
         """One attempt at a streamed answer."""
         onward = self._onward(context)
@@ -85,7 +95,11 @@ class RemoteProvider:
                         batch = await events.next_batch()
 
     async def count_tokens(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.CountTokensResponse | None:
         """The tokens of the prompt; an estimate of the other gateway stays one."""
         onward = self._onward(context)

@@ -18,6 +18,7 @@ from headgate.errors import DeadlineExceeded, InvalidRequest, Overloaded, Upstre
 from headgate.fold import Folder
 from headgate.v1 import chat_pb2
 from headgate.wire import MalformedJson
+from headgate_server.keyring import Key, Keyring
 from headgate_server.providers.base import Dialect, Endpoint, HttpCall, Target, TokenCounter
 from headgate_server.providers.vendors import Vendor
 from headgate_server.upstream import Upstream
@@ -77,6 +78,7 @@ class Provider(Protocol):
         api_version: of its API, if the configuration names one.
         dialect_name: the wire format of its extras, as in `Served.dialect`.
         secrets: texts that must not reach a caller, whatever the upstream quotes.
+        keyring: its keys, if it is reached with keys of the configuration.
     """
 
     @property
@@ -91,21 +93,35 @@ class Provider(Protocol):
     def dialect_name(self) -> str: ...  # noqa: D102
     @property
     def secrets(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def keyring(self) -> Keyring | None: ...  # noqa: D102
 
     async def complete(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.ChatResponse:
-        """One attempt at a whole answer. Raises `GatewayError`."""
+        """One attempt at a whole answer, with a key of the keyring. Raises `GatewayError`."""
         ...
 
     def stream(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> AsyncGenerator[Batch, None]:
         """One attempt at a streamed answer; Started is the first event. Raises `GatewayError`."""
         ...
 
     async def count_tokens(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.CountTokensResponse | None:
         """The tokens of the prompt; None if the provider does not count. Raises `GatewayError`."""
         ...
@@ -116,7 +132,7 @@ class HttpProvider:
     """A provider that is spoken to over HTTP, in a dialect.
 
     Attributes:
-        name, kind, vendor, api_version, secrets: see `Provider`.
+        name, kind, vendor, api_version, secrets, keyring: see `Provider`.
         dialect: its wire format.
         upstream: its connections.
         endpoint: where it is now; raises `Overloaded` while it is nowhere (a model that loads).
@@ -138,6 +154,7 @@ class HttpProvider:
     api_version: str | None = None
     gate: Gate | None = None
     secrets: tuple[str, ...] = ()
+    keyring: Keyring | None = None
 
     @property
     def dialect_name(self) -> str:
@@ -145,17 +162,21 @@ class HttpProvider:
         return self.dialect.name
 
     async def complete(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.ChatResponse:
         """One attempt at a whole answer."""
         if self.always_stream:
             folder = Folder()
-            async with aclosing(self.stream(request, target, context)) as batches:
+            async with aclosing(self.stream(request, target, context, key)) as batches:
                 async for batch in batches:
                     for event in batch:
                         folder.add(event)
             return folder.response()
-        call = self._encode(request, target, stream=False)
+        call = self._encode(request, target, key, stream=False)
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
         answer = await self.upstream.complete(call, context.deadline)
@@ -169,11 +190,15 @@ class HttpProvider:
         return response
 
     async def stream(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> AsyncGenerator[Batch, None]:
         """One attempt at a streamed answer."""
         dialect = self.dialect
-        call = self._encode(request, target, stream=True)
+        call = self._encode(request, target, key, stream=True)
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
         decoder = dialect.stream_decoder(request, target)
@@ -210,14 +235,19 @@ class HttpProvider:
             await answer.drain()
 
     async def count_tokens(
-        self, request: chat_pb2.ChatRequest, target: Target, context: CallContext
+        self,
+        request: chat_pb2.ChatRequest,
+        target: Target,
+        context: CallContext,
+        key: Key | None = None,
     ) -> chat_pb2.CountTokensResponse | None:
         """The tokens of the prompt, where the dialect has a way to ask."""
         dialect = self.dialect
         if not isinstance(dialect, TokenCounter):
             return None
         try:
-            call = dialect.encode_count(request, target, self.endpoint())
+            endpoint = self.endpoint() if key is None else key.endpoint
+            call = dialect.encode_count(request, target, endpoint)
         except _DEEP as error:
             raise InvalidRequest(_ASKED_TOO_DEEP) from error
         if call is None:
@@ -235,9 +265,12 @@ class HttpProvider:
             raise UpstreamProtocol("the upstream sent a number of tokens out of range")
         return chat_pb2.CountTokensResponse(input_tokens=tokens, warnings=call.warnings)
 
-    def _encode(self, request: chat_pb2.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
+    def _encode(
+        self, request: chat_pb2.ChatRequest, target: Target, key: Key | None, *, stream: bool
+    ) -> HttpCall:
+        endpoint = self.endpoint() if key is None else key.endpoint
         try:
-            return self.dialect.encode(request, target, self.endpoint(), stream=stream)
+            return self.dialect.encode(request, target, endpoint, stream=stream)
         except _DEEP as error:
             raise InvalidRequest(_ASKED_TOO_DEEP) from error
 

@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import headgate.v1.content_pb2
+import headgate.v1.routing_pb2
 import sys
 import typing
 
@@ -1137,6 +1138,10 @@ class Served(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
     DIALECT_FIELD_NUMBER: builtins.int
+    ROUTE_FIELD_NUMBER: builtins.int
+    TRIED_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
+    REPEATED_ANSWER_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """The provider's name in the gateway's configuration."""
     model: builtins.str
@@ -1145,6 +1150,16 @@ class Served(google.protobuf.message.Message):
     """How many upstream calls it took, from 1."""
     dialect: builtins.str
     """The wire format that the provider speaks, and so that of the extra_json texts in the answer."""
+    route: builtins.str
+    """The public model that served it, after aliases, routing rules and fallbacks."""
+    cache: headgate.v1.routing_pb2.CacheStatus.ValueType
+    """What the cache did."""
+    repeated_answer: builtins.bool
+    """Whether this is the answer of an earlier call with the same idempotency key."""
+    @property
+    def tried(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[headgate.v1.routing_pb2.Attempt]:
+        """Each upstream call, in the order they were begun; the last one is not always the one that answered."""
+
     def __init__(
         self,
         *,
@@ -1152,8 +1167,12 @@ class Served(google.protobuf.message.Message):
         model: builtins.str = ...,
         attempts: builtins.int = ...,
         dialect: builtins.str = ...,
+        route: builtins.str = ...,
+        tried: collections.abc.Iterable[headgate.v1.routing_pb2.Attempt] | None = ...,
+        cache: headgate.v1.routing_pb2.CacheStatus.ValueType = ...,
+        repeated_answer: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "dialect", b"dialect", "model", b"model", "provider", b"provider"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "cache", b"cache", "dialect", b"dialect", "model", b"model", "provider", b"provider", "repeated_answer", b"repeated_answer", "route", b"route", "tried", b"tried"]) -> None: ...
 
 Global___Served: typing_extensions.TypeAlias = Served
 

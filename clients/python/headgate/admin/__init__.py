@@ -1,0 +1,1 @@
+"""Administration: generated stubs in `v1`."""

@@ -1,0 +1,1 @@
+"""Generated from proto/headgate/admin/v1; never edited. Regenerate with `make gen`."""
