@@ -18,8 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headgate import __version__, metadata
-from headgate.core import ChatCore
+from headgate.core import ChatCore, RouteCore
 from headgate_facade import openapi
+from headgate_facade.admin import admin_router
 from headgate_facade.anthropic import routes as anthropic_routes
 from headgate_facade.endpoint import ChatEndpoint
 from headgate_facade.gemini import routes as gemini_routes
@@ -38,6 +39,11 @@ _HEADERS = [
     metadata.PROVIDER,
     metadata.MODEL,
     metadata.ATTEMPTS,
+    metadata.ROUTE,
+    metadata.TRIED,
+    metadata.WAITED,
+    metadata.CACHE,
+    metadata.REPEATED,
     metadata.WARNINGS,
     "retry-after",
     "retry-after-ms",
@@ -105,8 +111,16 @@ def _cors(settings: FacadeSettings) -> dict[str, Any]:
     }
 
 
-def create_app(core: ChatCore, settings: FacadeSettings | None = None) -> FastAPI:
-    """The app. It opens nothing and closes nothing: the core's owner does."""
+def create_app(
+    core: ChatCore, settings: FacadeSettings | None = None, routes: RouteCore | None = None
+) -> FastAPI:
+    """The app. It opens nothing and closes nothing: the core's owner does.
+
+    Args:
+        core: what answers.
+        settings: None means the defaults.
+        routes: what operators are told about routing; None: they are not, and /admin/v1 is not there.
+    """
     settings = settings or FacadeSettings()
     app = Facade(
         title="Headgate",
@@ -127,6 +141,8 @@ def create_app(core: ChatCore, settings: FacadeSettings | None = None) -> FastAP
     app.include_router(
         models_router(core, [anthropic_routes.models_door(core), gemini_routes.models_door(core)])
     )
+    if routes is not None:
+        app.include_router(admin_router(routes, settings))
     _add_probes(app, core)
     _add_pages(app)
     _add_error_handlers(app)

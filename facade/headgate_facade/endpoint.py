@@ -26,18 +26,17 @@ from headgate.wire import MalformedJson
 from headgate_facade.failures import Words, error_headers, in_words
 from headgate_facade.http import (
     JSON,
-    SERVED_HEADERS,
     ClientGone,
     Headers,
     Receive,
     Scope,
     Send,
-    answer_headers,
     call_context,
     cancelled_when_gone,
     read_body,
     send_body,
 )
+from headgate_facade.served import answer_headers
 from headgate_facade.settings import FacadeSettings
 
 _log = logging.getLogger(__name__)
@@ -165,8 +164,8 @@ class _Endpoint(ABC, Generic[AnyDoor, AnyAsked]):
             error = raised
         except ClientGone:
             return
-        except (RecursionError, UnicodeDecodeError, MalformedJson) as raised:
-            error = _unfit(raised, InvalidRequest if asked is None else UpstreamProtocol)
+        except UNFIT as raised:
+            error = unfit(raised, InvalidRequest if asked is None else UpstreamProtocol)
         except Exception:
             # The core's own defects arrive as InternalError; this one is the front door's.
             _log.exception("request %s failed", context.request_id)
@@ -182,7 +181,7 @@ class _Endpoint(ABC, Generic[AnyDoor, AnyAsked]):
     def _headers(
         self,
         context: CallContext,
-        served: chat_pb2.Served,
+        served: chat_pb2.Served | None,
         warnings: Sequence[chat_pb2.Warning],
     ) -> Headers:
         headers = answer_headers(context, served, warnings)
@@ -191,8 +190,12 @@ class _Endpoint(ABC, Generic[AnyDoor, AnyAsked]):
         return headers
 
 
-def _unfit(found: Exception, kind: type[InvalidRequest] | type[UpstreamProtocol]) -> GatewayError:
-    """JSON that passed its first reader, and not the next.
+UNFIT = (RecursionError, UnicodeDecodeError, MalformedJson)
+"""What JSON raises that passed its first reader, and not the next."""
+
+
+def unfit(found: Exception, kind: type[InvalidRequest] | type[UpstreamProtocol]) -> GatewayError:
+    """Whose JSON it is, and what is wrong with it.
 
     What goes through as it came is looked at where it is needed, and by readers who stand higher on the
     stack than the first one.
@@ -218,9 +221,8 @@ class CountEndpoint(_Endpoint[CountingDoor, Asked]):
         if counted.estimated:
             why = "estimated, because the provider does not count"
             warnings.insert(0, chat_pb2.Warning(field=self._door.count_name, message=why))
-        headers = self._headers(context, counted.served, warnings)
-        if not counted.HasField("served"):  # nobody served an estimate
-            headers = [header for header in headers if header[0] not in SERVED_HEADERS]
+        served = counted.served if counted.HasField("served") else None  # nobody serves an estimate
+        headers = self._headers(context, served, warnings)
         await send_body(send, 200, [JSON, *headers], self._door.counted(counted.input_tokens))
 
 

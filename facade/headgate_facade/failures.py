@@ -16,6 +16,7 @@ from headgate.errors import (
     UpstreamRejectedUs,
 )
 from headgate_facade.http import JSON, Headers
+from headgate_facade.served import served_headers
 
 Words = Callable[[str], str]
 """Turns a field path of the proto, such as ``messages[0].parts[1].image``, into one of a body."""
@@ -36,6 +37,8 @@ def error_headers(
         headers.append((b"retry-after-ms", b"%d" % max(int(error.retry_after * 1000), 1)))
     if isinstance(error, _FINAL):
         headers.append((b"x-should-retry", b"false"))
+    if error.served is not None:
+        headers += served_headers(error.served)
     return headers
 
 
@@ -53,4 +56,5 @@ def in_words(error: GatewayError, words: Words) -> GatewayError:
         message, violations=violations, retry_after=error.retry_after, metadata=error.metadata
     )
     told.request_id = error.request_id
+    told.served = error.served
     return told

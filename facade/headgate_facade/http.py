@@ -1,6 +1,6 @@
 """What every front door does with HTTP.
 
-Headers to a CallContext, bodies within a limit, answers out, and noticing that the client has gone. Plain
+Headers to a CallContext, bodies within a limit, bytes out, and noticing that the client has gone. Plain
 ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html), because these lines run for every
 request. Owns no dialect.
 """
@@ -8,8 +8,7 @@ request. Owns no dialect.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,7 +16,6 @@ from urllib.parse import parse_qs
 from headgate import metadata
 from headgate.core import CallContext
 from headgate.errors import PayloadTooLarge
-from headgate.v1 import chat_pb2
 from headgate_facade.connection import client_connection
 
 Scope = MutableMapping[str, Any]
@@ -34,7 +32,6 @@ EVENT_STREAM: Headers = [
     # https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
     (b"x-accel-buffering", b"no"),
 ]
-_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class ClientGone(Exception):
@@ -48,9 +45,12 @@ def call_context(scope: Scope) -> CallContext:
     Anthropic's and Google's do; the first of that order wins. Google's clients may put it into the query.
     """
     found: dict[bytes, bytes] = {}
+    callers = False
     for name, value in scope["headers"]:
         if name in _WANTED:
             found.setdefault(name, value)
+        elif name not in _USUAL and name[:2] == b"x-":
+            callers = True
     bearer: str | None = None
     scheme, _, key = found.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer":
@@ -65,19 +65,43 @@ def call_context(scope: Scope) -> CallContext:
                 keys = parse_qs(scope["query_string"].decode("latin-1")).get("key")
                 bearer = keys[0] if keys else None
     connection = client_connection(scope)
+    once, wish = found.get(b"idempotency-key"), found.get(b"x-headgate-cache")
     return CallContext(
         request_id=metadata.request_id_or_new(_text(found.get(b"x-request-id"))),
         bearer=bearer,
         peer=connection.names if connection is not None else (),
         traceparent=_text(found.get(b"traceparent")),
         tracestate=_text(found.get(b"tracestate")),
+        headers=_callers(scope) if callers else (),
+        idempotency_key=metadata.idempotency_key(_text(once)) if once else None,
+        cache=metadata.cache_wish(_text(wish)) if wish else None,
     )
 
 
 _KEY_HEADERS = (b"api-key", b"x-api-key", b"x-goog-api-key")
 _WANTED = frozenset(
-    (b"authorization", b"x-request-id", b"traceparent", b"tracestate", *_KEY_HEADERS)
+    (
+        *(b"authorization", b"x-request-id", b"traceparent", b"tracestate", b"idempotency-key"),
+        *(b"x-headgate-cache", *_KEY_HEADERS),
+    )
 )
+# What clients send with every request: few shall pay for the search for other `x-` headers.
+_USUAL = frozenset(
+    (
+        *(b"host", b"connection", b"accept", b"accept-encoding", b"user-agent", b"content-type"),
+        *(b"content-length", b"x-goog-api-client", b"x-goog-user-project"),
+        *(b"x-stainless-lang", b"x-stainless-package-version", b"x-stainless-os"),
+        *(b"x-stainless-arch", b"x-stainless-runtime", b"x-stainless-runtime-version"),
+        *(b"x-stainless-async", b"x-stainless-retry-count", b"x-stainless-read-timeout"),
+        *(b"x-stainless-timeout", b"x-stainless-helper-method"),
+    )
+)
+
+
+def _callers(scope: Scope) -> tuple[tuple[str, str], ...]:
+    return metadata.callers_headers(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+    )
 
 
 def _text(value: bytes | None) -> str | None:
@@ -168,30 +192,3 @@ class cancelled_when_gone:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._cancel()
-
-
-# Of them, those that name who served.
-SERVED_HEADERS = (b"x-headgate-provider", b"x-headgate-model", b"x-headgate-attempts")
-
-
-def answer_headers(
-    context: CallContext,
-    served: chat_pb2.Served,
-    warnings: Sequence[chat_pb2.Warning],
-) -> Headers:
-    """The headers that tell who answered."""
-    headers = [
-        (b"x-request-id", context.request_id.encode()),
-        (b"x-headgate-provider", header_value(served.provider)),
-        (b"x-headgate-model", header_value(served.model)),
-        (b"x-headgate-attempts", b"%d" % served.attempts),
-    ]
-    if warnings:
-        text = "; ".join(f"{warning.field}: {warning.message}" for warning in warnings)
-        headers.append((b"x-headgate-warnings", header_value(text[:2000])))
-    return headers
-
-
-def header_value(text: str) -> bytes:
-    """Printable ASCII: names come from upstreams and callers, and must not break the header."""
-    return _UNPRINTABLE.sub("?", text).encode()

@@ -12,6 +12,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from headgate import metadata
 from headgate.wire import EXTRA_SLOT
 from headgate_facade.openai import schema as answers
 from headgate_facade.openai import wire
@@ -45,6 +46,34 @@ _STATUSES = {
     "503": "The upstream cannot be reached or is overloaded; see Retry-After.",
     "504": "The upstream took too long.",
 }
+# The headers of answers, and of errors as far as anybody was asked.
+_HEADERS = {
+    metadata.PROVIDER: "Who answered, or was asked last: the provider's name here.",
+    metadata.MODEL: "The model's name at that provider.",
+    metadata.ATTEMPTS: "How many upstream calls it took.",
+    metadata.ROUTE: "The public model that served, after aliases, rules and fallbacks.",
+    metadata.TRIED: "Each upstream call: `PROVIDER/MODEL [key=NAME] FAULT SECONDS [hedge]`, with commas "
+    "between; the fault of one that answered is OK.",
+    metadata.WAITED: "Seconds that were waited between them; absent if none were.",
+    metadata.CACHE: "What the cache did, if it was asked: hit, miss or shared.",
+    metadata.REPEATED: "true on the answer of an earlier call with the same idempotency key.",
+    metadata.WARNINGS: "What was left out or changed on the way.",
+}
+_ASKED = [
+    {"name": name, "in": "header", "schema": schema, "description": text}
+    for name, schema, text in (
+        (
+            metadata.IDEMPOTENCY_KEY,
+            {"type": "string", "maxLength": 255},
+            "Calls without a stream that have the same one run once.",
+        ),
+        (
+            metadata.CACHE,
+            {"enum": ["on", "off", "refresh"]},
+            "Whether the exact cache may answer; default: as the configuration says.",
+        ),
+    )
+]
 
 # Members that are read past, for clients that send back what their SDK has added.
 _CLIENT_SIDE = {"AssistantMessage": ("parsed",), "FunctionCall": ("parsed_arguments",)}
@@ -67,6 +96,7 @@ def install(app: FastAPI) -> None:
             _add_chat(document)
             add_doors(document, _STATUSES)
             _correct_failures(document)
+            _add_headers(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -154,8 +184,25 @@ def _correct_failures(document: dict[str, Any]) -> None:
                 named = ("404",) if "{" in path else ()
                 for status in ("401", "403", *named, "503", "504"):
                     operation["responses"][status] = _failure(status)
+            elif path.startswith("/admin/"):
+                for status in ("400", "401", "403", "404", "413", "503", "504"):
+                    operation["responses"][status] = _failure(status)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _add_headers(document: dict[str, Any]) -> None:
+    """To all that the chat doors say."""
+    document["components"]["headers"] = {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+    }
+    found = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+    for path, methods in document["paths"].items():
+        if "post" in methods and not path.startswith("/admin/"):
+            post = methods["post"]
+            post["parameters"] = [*post.get("parameters", ()), *_ASKED]
+            for response in post["responses"].values():
+                response["headers"] = found
 
 
 def _open_slots(schema: dict[str, Any]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from headgate.errors import InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2, model_service_pb2
 from headgate_server.config import Price
 from headgate_server.prices import Prices
 from headgate_server.providers.base import Target
-from headgate_server.routing import Route
+
+if TYPE_CHECKING:
+    from headgate_server.routing import Route
 
 MODALITIES = {
     "text": model_service_pb2.MODALITY_TEXT,
@@ -26,10 +29,14 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 def describe(route: Route, prices: Prices | None = None) -> model_service_pb2.Model:
     """The catalogue entry of a route: facts of its first target, unless the configuration knows better.
 
+    Without prices it is made once; nobody changes it.
+
     Args:
         route: the public model.
         prices: the price list; without it only the configuration's own price is told.
     """
+    if prices is None and route.facts is not None:
+        return route.facts
     first = route.targets[0]
     family = first.family
     override = route.settings.catalog if route.settings is not None else None
@@ -57,7 +64,10 @@ def describe(route: Route, prices: Prices | None = None) -> model_service_pb2.Mo
     for field, value in facts.items():
         if value is not None:
             setattr(model, field, value)
-    _add_price(model, override.price if override is not None else None, first, prices)
+    told = override.price if override is not None else None
+    _add_price(model, told or first.price, first, prices)
+    if prices is None:
+        route.facts = model
     return model
 
 
@@ -81,9 +91,20 @@ def check_content(request: chat_pb2.ChatRequest, model: model_service_pb2.Model)
     Raises:
         InvalidRequest: names the first such part.
     """
+    found = refused_content(request, model)
+    if found is not None:
+        path, kind = found
+        known = ", ".join(n for n, number in MODALITIES.items() if number in model.input_modalities)
+        raise InvalidRequest.of(path, f"the model {model.id!r} takes no {kind} input, only {known}")
+
+
+def refused_content(
+    request: chat_pb2.ChatRequest, model: model_service_pb2.Model
+) -> tuple[str, str] | None:
+    """The first part that the model is known not to take: its path and its kind; None if it takes all."""
     reads = model.input_modalities
     if not reads:
-        return
+        return None
     takes_images = model_service_pb2.MODALITY_IMAGE in reads
     takes = {
         "image": takes_images,
@@ -93,17 +114,27 @@ def check_content(request: chat_pb2.ChatRequest, model: model_service_pb2.Model)
         "video": model_service_pb2.MODALITY_VIDEO in reads,
     }
     if all(takes.values()):
-        return
+        return None
+    for path, kind in _kinds_of_parts(request):
+        if not takes.get(kind, True):
+            return path, kind
+    return None
+
+
+def kinds_of_input(request: chat_pb2.ChatRequest) -> frozenset[str]:
+    """The modalities that a request holds: text, image, audio, video, file."""
+    kinds = {kind for _, kind in _kinds_of_parts(request) if kind in MODALITIES}
+    if request.HasField("text_completion"):
+        kinds.add("text")
+    return frozenset(kinds)
+
+
+def _kinds_of_parts(request: chat_pb2.ChatRequest) -> Iterator[tuple[str, str]]:
+    """The path of every part, and what it is: a modality, or the name of another kind of part."""
     for index, message in enumerate(request.messages):
         for path, part in _all_parts(message.parts, f"messages[{index}].parts"):
-            kind: str | None = part.WhichOneof("kind")
-            if kind == "file":
-                kind = _kind_of_file(part.file.media_type)
-            if kind in takes and not takes[kind]:
-                known = ", ".join(n for n, number in MODALITIES.items() if number in reads)
-                raise InvalidRequest.of(
-                    path, f"the model {model.id!r} takes no {kind} input, only {known}"
-                )
+            kind = part.WhichOneof("kind") or ""
+            yield path, _kind_of_file(part.file.media_type) if kind == "file" else kind
 
 
 def _kind_of_file(media_type: str) -> str:

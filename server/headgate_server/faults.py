@@ -89,6 +89,10 @@ class Unreachable(UpstreamUnavailable):
     """No connection to the upstream, or a broken one. Callers see the class above."""
 
 
+class RejectedElsewhere(UpstreamRejectedUs):
+    """Credentials of another gateway were refused, by its upstream. Callers see the class above."""
+
+
 # The most exact class first.
 _BY_CLASS: dict[type[GatewayError], Fault] = {
     InvalidRequest: Fault.CALLER,
@@ -97,6 +101,7 @@ _BY_CLASS: dict[type[GatewayError], Fault] = {
     Unauthenticated: Fault.CALLER,
     PermissionDenied: Fault.CALLER,
     ContentFiltered: Fault.POLICY,
+    RejectedElsewhere: Fault.PROVIDER,
     UpstreamRejectedUs: Fault.CREDENTIAL,
     QuotaExhausted: Fault.QUOTA,
     RateLimited: Fault.RATE_LIMIT,

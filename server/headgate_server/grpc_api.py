@@ -15,7 +15,8 @@ from typing import Any, NoReturn, TypeVar
 import grpc.aio
 
 from headgate import metadata
-from headgate.core import CallContext, ChatCore
+from headgate.admin.v1 import route_service_pb2, route_service_pb2_grpc
+from headgate.core import CallContext, ChatCore, RouteCore
 from headgate.errors import GatewayError, InternalError, to_trailers
 from headgate.v1 import (
     chat_pb2,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 # gRPC refuses to send would fail the call.
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _MAX_NAME_CHARACTERS = 256
+# Peers accept 8 KiB of metadata by default, and bytes travel as base64.
+_MAX_TRAILER_BYTES = 2048
 
 # grpc.aio reports "no deadline" as one that is centuries away.
 _NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
@@ -55,7 +58,8 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             response = await self._core.chat_complete(request, call)
             # Not as initial metadata, which here would be a batch of its own: 50 µs a call, for what
             # arrives in the same moment anyway.
-            context.set_trailing_metadata(_answered_by(call, response.served))
+            served = response.served
+            context.set_trailing_metadata((*_answered_by(call, served), _trailer(served)))
         except Exception as error:
             await _abort(context, error, call)
         return response
@@ -68,8 +72,9 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         events = self._core.chat_stream(request, call)
         try:
             batch = await events.next_batch()
-            started = batch[0].started if batch else chat_pb2.Started()
-            await context.send_initial_metadata(_answered_by(call, started.served))
+            served = batch[0].started.served if batch else chat_pb2.Served()
+            context.set_trailing_metadata((_trailer(served),))
+            await context.send_initial_metadata(_answered_by(call, served))
             while batch:
                 for event in batch:
                     await context.write(event)
@@ -108,13 +113,38 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         return await _answered(self._core.get_model(request, call), context, call)
 
 
+class RouteServicer(route_service_pb2_grpc.RouteServiceServicer):
+    """`headgate.admin.v1.RouteService` over a `RouteCore`."""
+
+    def __init__(self, core: RouteCore) -> None:
+        self._core = core
+
+    async def Explain(
+        self, request: route_service_pb2.ExplainRequest, context: Context
+    ) -> route_service_pb2.ExplainResponse:
+        """Where a request would go and why."""
+        call = call_context(context)
+        return await _answered(self._core.explain(request, call), context, call)
+
+    async def ListTargets(
+        self, request: route_service_pb2.ListTargetsRequest, context: Context
+    ) -> route_service_pb2.ListTargetsResponse:
+        """The live state of every target."""
+        call = call_context(context)
+        return await _answered(self._core.list_targets(request, call), context, call)
+
+
 def call_context(context: Context) -> CallContext:
-    """The core's view of an RPC: its credentials, deadline, ids."""
+    """The core's view of an RPC: its credentials, deadline, ids, and what routing rules look at."""
     given: dict[str, str] = {}
+    callers: list[tuple[str, str]] = []
     for key, value in context.invocation_metadata() or ():
         if isinstance(value, str):
             given.setdefault(key, value)
+            if key.startswith(metadata.CALLERS):
+                callers.append((key, value))
     scheme, _, bearer = given.get(metadata.AUTHORIZATION, "").partition(" ")
+    once, wish = given.get(metadata.IDEMPOTENCY_KEY), given.get(metadata.CACHE)
     left = context.time_remaining()
     return CallContext(
         request_id=metadata.request_id_or_new(given.get(metadata.REQUEST_ID)),
@@ -126,6 +156,9 @@ def call_context(context: Context) -> CallContext:
         traceparent=given.get(metadata.TRACEPARENT),
         tracestate=given.get(metadata.TRACESTATE),
         hops=_count(given.get(metadata.HOPS, "")),
+        headers=metadata.callers_headers(callers) if callers else (),
+        idempotency_key=metadata.idempotency_key(once) if once else None,
+        cache=metadata.cache_wish(wish) if wish else None,
     )
 
 
@@ -159,7 +192,23 @@ def _answered_by(call: CallContext, served: chat_pb2.Served) -> tuple[tuple[str,
         (metadata.REQUEST_ID, call.request_id),
         (metadata.PROVIDER, _printable(served.provider)),
         (metadata.MODEL, _printable(served.model)),
+        (metadata.ATTEMPTS, str(served.attempts)),
+        (metadata.ROUTE, _printable(served.route)),
     )
+
+
+def _trailer(served: chat_pb2.Served) -> tuple[str, bytes]:
+    """How the call was routed, as a message; without the single attempts if they are too many."""
+    packed = served.SerializeToString()
+    if len(packed) > _MAX_TRAILER_BYTES:
+        kept = chat_pb2.Served()
+        kept.CopyFrom(served)
+        for field in ("tried", "model", "route"):
+            kept.ClearField(field)
+            packed = kept.SerializeToString()
+            if len(packed) <= _MAX_TRAILER_BYTES:
+                break
+    return (metadata.SERVED, packed)
 
 
 async def _abort(context: Context, error: Exception, call: CallContext) -> NoReturn:

@@ -13,7 +13,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from headgate.core import ChatCore
+from headgate.admin.v1 import route_service_pb2, route_service_pb2_grpc
+from headgate.core import ChatCore, RouteCore
 from headgate.listening import TlsFiles, bind, remove_stale
 from headgate.v1 import (
     chat_service_pb2,
@@ -21,13 +22,13 @@ from headgate.v1 import (
     model_service_pb2,
     model_service_pb2_grpc,
 )
-from headgate_server.grpc_api import ChatServicer, ModelServicer
+from headgate_server.grpc_api import ChatServicer, ModelServicer, RouteServicer
 
 _SERVICES = (
     chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
-
+_ROUTE_SERVICE = route_service_pb2.DESCRIPTOR.services_by_name["RouteService"].full_name
 
 _TELL_SECONDS = 1.0
 
@@ -39,6 +40,7 @@ class GrpcServer:
         core: what to serve.
         address: ``HOST:PORT`` (port 0: any free one) or ``unix:/path``.
         max_message_bytes: the largest message either way.
+        routes: what operators are told about routing; None: they are not.
         tls: None means plaintext.
         reuse_port: whether other processes may listen at the same port.
     """
@@ -49,10 +51,12 @@ class GrpcServer:
         address: str,
         *,
         max_message_bytes: int,
+        routes: RouteCore | None = None,
         tls: TlsFiles | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._core = core
+        self._routes = routes
         self._address = address
         self._tls = tls
         self._reuse_port = reuse_port
@@ -82,10 +86,16 @@ class GrpcServer:
         server = grpc.aio.server(options=self._options)
         chat_service_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._core), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._core), server)
+        services: tuple[str, ...] = _SERVICES
+        if self._routes is not None:
+            services = (*services, _ROUTE_SERVICE)
+            route_service_pb2_grpc.add_RouteServiceServicer_to_server(
+                RouteServicer(self._routes), server
+            )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        for service in ("", *_SERVICES):
+        for service in ("", *services):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             _Reflection(self._endless, names), server
         )

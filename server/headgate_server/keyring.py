@@ -6,12 +6,16 @@ Owns the benches. Whether a key is benched is the executor's decision, by the fa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from headgate.errors import GatewayError, RateLimited, UpstreamRejectedUs
 from headgate_server.faults import Fault
-from headgate_server.providers.base import Endpoint
+
+if TYPE_CHECKING:  # providers make keyrings
+    from headgate_server.providers.base import Endpoint
 
 
 class Key(msgspec.Struct, frozen=True, eq=False):
@@ -56,6 +60,7 @@ class Keyring:
         self.keys = tuple(keys)
         self._dice = dice
         self._benches: dict[tuple[Key, str], Bench] = {}
+        self._strikes: dict[Key, int] = {}
 
     def pick(self, model: str, now: float, tried: Collection[Key] = ()) -> Key | None:
         """A key for a call to the model, by weight; None if all others rest or were tried.
@@ -83,6 +88,17 @@ class Keyring:
         known = self._benches.get((key, model))
         if known is None or known.until < until:
             self._benches[key, model] = Bench(key, fault, until, model)
+
+    def strike(self, key: Key) -> int:
+        """Counts a rate limit of the key; returns how many there were in a row before this one."""
+        before = self._strikes.get(key, 0)
+        self._strikes[key] = before + 1
+        return before
+
+    def worked(self, key: Key) -> None:
+        """The key was accepted."""
+        if self._strikes:
+            self._strikes.pop(key, None)
 
     def ready(self, model: str, now: float) -> bool:
         """Whether some key does not rest."""
@@ -120,3 +136,21 @@ class Keyring:
             if left < 0:
                 return key
         return max(keys, key=lambda key: key.weight)
+
+
+def all_benched(rings: Mapping[str, Keyring], now: float) -> GatewayError | None:
+    """The error of providers, by name, none of whose keys is left; None if their keys do not rest."""
+    benches = {name: found for name, ring in rings.items() if (found := ring.benches(now))}
+    if not benches:
+        return None
+    told = []
+    for name, found in benches.items():
+        faults = ", ".join(f"{bench.key.name}: {bench.fault.name}" for bench in found)
+        told.append(f"all {len(rings[name].keys)} keys of provider {name!r} are benched ({faults})")
+    every = [bench for found in benches.values() for bench in found]
+    soonest = min(bench.until for bench in every) - now
+    limits = all(bench.fault is Fault.RATE_LIMIT for bench in every)
+    kind = RateLimited if limits else UpstreamRejectedUs
+    return kind(
+        f"{'; '.join(told)}; the first is used again in {soonest:.0f} s", retry_after=soonest
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.v1 import model_service_pb2
 from headgate_server.providers.base import Target
@@ -37,12 +37,24 @@ _FIELDS = {
 }
 
 
+# What was looked up is kept so long (some prices depend on the time of day), for so many models.
+_KEPT_SECONDS, _MOST_KEPT = 60.0, 1024
+
+
+class Rates(NamedTuple):
+    """US dollars for one million tokens, of the prompt and of the answer."""
+
+    input: float
+    output: float
+
+
 class Prices:
     """The price list."""
 
     def __init__(self) -> None:
         self._snapshot: DataSnapshot | None = None
         self._loading: asyncio.Lock | None = None
+        self._rates: dict[tuple[str, str], tuple[float, Rates | None]] = {}
 
     async def load(self) -> None:
         """Reads the data, once. Never raises: without it there are no prices."""
@@ -73,6 +85,29 @@ class Prices:
             if amount is not None:
                 setattr(price, field, float(getattr(amount, "base", amount)))
         return price if price.ByteSize() else None
+
+    def rates(self, target: Target, now: float) -> Rates | None:
+        """What `of` says, in short and at once, for comparing targets; None if it is not known.
+
+        Args:
+            target: whose price.
+            now: seconds, on any clock, always the same one.
+        """
+        if self._snapshot is None:
+            return None
+        what = (target.kind, target.model)
+        kept = self._rates.get(what)
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        price = self.of(target)
+        found = None
+        # Half a price would make a target look cheap.
+        if price is not None and price.output_per_million_usd and price.input_per_million_usd:
+            found = Rates(price.input_per_million_usd, price.output_per_million_usd)
+        if len(self._rates) >= _MOST_KEPT:
+            self._rates.clear()
+        self._rates[what] = (now + _KEPT_SECONDS, found)
+        return found
 
     def context_window(self, target: Target) -> int | None:
         """The target's context window in tokens, where the package knows it."""

@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Protocol
+
+import msgspec
 
 from headgate.errors import DeadlineExceeded, GatewayError, InternalError, reason_name
 from headgate.v1 import chat_pb2
+from headgate_server.faults import Fault
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +29,29 @@ _MAX_LOGGED_NAME = 128  # callers may ask for anything
 # clock and whose rounding of the deadline on the wire (to 1%) differ a little.
 _DEADLINE_SLACK_SECONDS = 0.05
 _DEADLINE_SLACK_SHARE = 0.01
+
+
+class Tried(msgspec.Struct, gc=False):
+    """One upstream call.
+
+    Attributes:
+        provider, model: the target.
+        key: the name of the provider's key, where there are several; else empty.
+        fault: what went wrong; CANCELLED while it runs.
+        status: of HTTP, where the upstream answered with another than 200; else 0.
+        seconds: to the whole answer, the first content of a stream, or the fault.
+        waited: seconds that the call waited before it.
+        hedge: it was begun beside another.
+    """
+
+    provider: str
+    model: str
+    key: str = ""
+    fault: Fault = Fault.CANCELLED
+    status: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    hedge: bool = False
 
 
 @dataclass(slots=True)
@@ -39,7 +66,11 @@ class Settlement:
         outcome: ``OK``, ``CANCELLED``, or the reason of the error, such as ``RATE_LIMITED``.
         provider, target_model: who answered, or was last asked; empty if nobody was.
         attempts: upstream calls made.
-        usage: tokens used, if the upstream said so.
+        tried: each of them.
+        route: the public model that served, after aliases, rules and fallbacks.
+        cache: a `headgate.v1.CacheStatus`.
+        repeated: the answer is that of an earlier call with the same idempotency key.
+        usage: tokens used, if the upstream said so; None where the answer was made for another call.
         seconds: from the arrival of the call to its end.
         first_event_seconds: to the first event of a stream; None before it.
     """
@@ -52,9 +83,24 @@ class Settlement:
     provider: str = ""
     target_model: str = ""
     attempts: int = 0
+    tried: list[Tried] = field(default_factory=list)
+    route: str = ""
+    cache: int = 0
+    repeated: bool = False
     usage: chat_pb2.Usage | None = None
     seconds: float = 0.0
     first_event_seconds: float | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the call waited before its attempts: backing off, or for a free place."""
+        return sum(each.waited for each in self.tried)
+
+
+class Used(Protocol):
+    """What counts the calls that use it."""
+
+    running: int
 
 
 Hook = Callable[[Settlement], None]
@@ -67,15 +113,25 @@ class Settling:
     with the request id; any other Exception is a defect of ours, is logged, and becomes an opaque
     `InternalError`. Being cancelled at the caller's deadline counts as the deadline.
 
-    Attributes:
+    Args:
         record: what the hooks will get.
+        hooks: get it once, at the end.
+        deadline: the caller's.
+        used: counts the call as running, from here to its end.
+
+    Attributes:
+        record: as given.
         completed: the answer is whole, so that its reader may leave as it likes.
     """
 
-    __slots__ = ("_deadline", "_hooks", "_settled", "_started", "completed", "record")
+    __slots__ = ("_deadline", "_hooks", "_settled", "_started", "_used", "completed", "record")
 
     def __init__(
-        self, record: Settlement, hooks: Sequence[Hook], deadline: float | None = None
+        self,
+        record: Settlement,
+        hooks: Sequence[Hook],
+        deadline: float | None = None,
+        used: Used | None = None,
     ) -> None:
         self.record = record
         self.completed = False
@@ -83,6 +139,9 @@ class Settling:
         self._deadline = deadline
         self._settled = False
         self._started = time.monotonic()
+        self._used = used
+        if used is not None:
+            used.running += 1
 
     def first_event(self) -> None:
         """Notes the time of the first event; later calls change nothing."""
@@ -94,6 +153,8 @@ class Settling:
         if self._settled:
             return
         self._settled = True
+        if self._used is not None:
+            self._used.running -= 1
         self.record.outcome = outcome
         self.record.seconds = time.monotonic() - self._started
         for hook in self._hooks:

@@ -16,12 +16,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headgate.errors import DeadlineExceeded, GatewayError, UpstreamProtocol, UpstreamTimeout
-from headgate_server.http1 import Clock, Connection, Origin, Stale, connect, request_head
+from headgate.errors import GatewayError, UpstreamProtocol, UpstreamTimeout
+from headgate_server.clock import Clock
+from headgate_server.http1 import Connection, Origin, Stale, connect, request_head
 from headgate_server.providers.base import HttpCall, Timeouts
 
-# An answer that is not 200 explains itself in the beginning; the rest is not worth reading.
-_MAX_ERROR_BYTES = 64 * 1024
 _KEEP_SECONDS = 55.0  # usual load balancers close after 60
 _MAX_KEPT = 1024
 _DRAIN_SECONDS = 0.25
@@ -30,7 +29,7 @@ _OWN_HEADERS = {"user-agent": "headgate", "accept-encoding": "identity"}
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer."""
+    """A whole answer; of one whose status is not 200 perhaps only the beginning of its body."""
 
     status: int
     headers: Mapping[str, str]
@@ -38,7 +37,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamedAnswer:
-    """An answer whose body is read piece by piece: iterate it for bytes as they arrive."""
+    """An answer whose body is read piece by piece: iterate it for bytes as they arrive.
+
+    The reader calls `progressed` whenever there was content in them: that alone is what keeps the limits
+    `first_token` and `idle` from passing.
+    """
 
     __slots__ = ("_connection", "headers", "status")
 
@@ -62,14 +65,12 @@ class StreamedAnswer:
             await self._connection.end(_DRAIN_SECONDS)
 
     async def read_error(self) -> bytes:
-        """The beginning of the body, for an answer that is not a stream at all."""
-        body = b""
-        with contextlib.suppress(GatewayError):
-            async for piece in self:
-                body += piece
-                if len(body) >= _MAX_ERROR_BYTES:
-                    break
-        return body
+        """The beginning of the body, for an answer that is not a stream at all. Waits 2 s at most."""
+        return await self._connection.reason()
+
+    def progressed(self) -> None:
+        """There was content in what has been read last."""
+        self._connection.progress = True
 
 
 class Upstream:
@@ -77,7 +78,7 @@ class Upstream:
 
     Args:
         provider: the provider's name, for error messages.
-        timeouts: limits of each call.
+        timeouts: limits of each call that brings none of its own.
         max_body_bytes: the largest whole answer.
         tls: TLS settings; None means the system's roots.
     """
@@ -96,14 +97,18 @@ class Upstream:
         self._tls = tls
         self._kept: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
-        self._heads: dict[str, tuple[Mapping[str, str], Origin, bytes]] = {}
+        # By URL and headers: the headers are kept, so that no other object can have their identity.
+        self._heads: dict[tuple[str, int], tuple[Mapping[str, str], Origin, bytes]] = {}
 
-    async def complete(self, call: HttpCall, deadline: float | None) -> Answer:
+    async def complete(
+        self, call: HttpCall, deadline: float | None, limits: Timeouts | None = None
+    ) -> Answer:
         """Sends a call and returns the whole answer.
 
         Args:
             call: what to send.
             deadline: the caller's, on the clock of `time.monotonic`.
+            limits: of this call; the upstream's own if None.
 
         Raises:
             UpstreamUnavailable: no connection, or a broken one.
@@ -111,7 +116,7 @@ class Upstream:
             UpstreamProtocol: not HTTP, or a body over the limit.
         """
         origin, head = self._prepare(call)
-        clock = self._clock(deadline)
+        clock = self._clock(deadline, limits, streamed=False)
         fresh = False
         while True:
             connection = await self._connection(origin, clock, fresh=fresh)
@@ -126,14 +131,14 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, call: HttpCall, deadline: float | None
+        self, call: HttpCall, deadline: float | None, limits: Timeouts | None = None
     ) -> AsyncGenerator[StreamedAnswer, None]:
         """Sends a call; the body is read by the caller. Leaving early closes the connection.
 
         Raises as `complete` does, here and while reading.
         """
         origin, head = self._prepare(call)
-        clock = self._clock(deadline)
+        clock = self._clock(deadline, limits, streamed=True)
         fresh = False
         while True:
             connection = await self._connection(origin, clock, fresh=fresh)
@@ -155,9 +160,10 @@ class Upstream:
             connection.abort()
 
     def _prepare(self, call: HttpCall) -> tuple[Origin, bytes]:
-        """Where to, and the request's head. Kept, since one provider has few URLs."""
-        known = self._heads.get(call.url)
-        if known is None or known[0] is not call.headers:
+        """Where to, and the request's head. Kept, since one provider has few URLs and few keys."""
+        place = (call.url, id(call.headers))
+        known = self._heads.get(place)
+        if known is None:
             parts = urlsplit(call.url)
             if not parts.hostname:
                 raise UpstreamProtocol(f"provider {self._provider!r} has no usable base_url")
@@ -174,7 +180,7 @@ class Upstream:
             head = request_head("POST", path, host, {**_OWN_HEADERS, **call.headers})
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
-            known = self._heads[call.url] = (call.headers, origin, head)
+            known = self._heads[place] = (call.headers, origin, head)
         return known[1], known[2] + b"%d\r\n\r\n" % len(call.body)
 
     async def _connection(self, origin: Origin, clock: Clock, *, fresh: bool) -> Connection:
@@ -186,7 +192,7 @@ class Upstream:
                 return connection
             connection.abort()
         left = clock.ends - time.monotonic()
-        limit = self._timeouts.connect
+        limit = clock.limits.connect
         if left <= 0:
             raise clock.late("total")
         try:
@@ -212,23 +218,13 @@ class Upstream:
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)
 
-    def _clock(self, deadline: float | None) -> Clock:
-        limits = self._timeouts
+    def _clock(self, deadline: float | None, limits: Timeouts | None, *, streamed: bool) -> Clock:
+        limits = limits or self._timeouts
         ends = time.monotonic() + limits.total
-        if deadline is not None and deadline < ends:
-            return Clock(limits.first_byte, limits.idle, deadline, self._late_for_caller)
-        return Clock(limits.first_byte, limits.idle, ends, self._late)
-
-    def _late(self, limit: str) -> GatewayError:
-        seconds = getattr(self._timeouts, limit)
-        return UpstreamTimeout(
-            f"provider {self._provider!r} took longer than timeouts.{limit} = {seconds:g} s"
-        )
-
-    def _late_for_caller(self, limit: str) -> GatewayError:
-        if limit == "total":
-            return DeadlineExceeded("the caller's deadline passed")
-        return self._late(limit)
+        callers = deadline is not None and deadline < ends
+        if deadline is not None and callers:
+            ends = deadline
+        return Clock(self._provider, limits, streamed, ends, callers)
 
 
 def _advertised_keep_alive(value: str | None) -> float:

@@ -7,9 +7,11 @@ which their answers are compared; the core is the caller's, and so is its end.
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,9 +19,10 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+from google.protobuf.message import Message
 
-from headgate import Client
-from headgate.core import CallContext, ChatCore, EventStream
+from headgate import Client, errors
+from headgate.core import CallContext, ChatCore, EventStream, RouteCore
 from headgate.errors import GatewayError, InvalidRequest
 from headgate.v1 import chat_pb2, content_pb2, model_service_pb2
 from headgate_facade.app import create_app
@@ -30,6 +33,8 @@ from headgate_server.grpc_server import GrpcServer
 MEBIBYTE = 1024 * 1024
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 HOUR = 3600.0
+# As in `x-headgate-tried`.
+_SECONDS = re.compile(r"(/\S+ (?:key=\S+ )?[A-Z_]+) \d+\.\d{3}s")
 
 
 def request(text: str = "hi", **fields: Any) -> chat_pb2.ChatRequest:
@@ -43,8 +48,16 @@ class Doors:
 
     Attributes:
         cores: the core by the name of the transport, ``direct`` and ``grpc``.
+        routes: what operators are told, likewise.
         rest: base URLs by the same names.
         grpc_address: of the servicer.
+
+    Args:
+        core: what to serve.
+        facade: settings of the front doors.
+        max_message_bytes: of the servicer.
+        routes: what operators are told, if they are.
+        scripted: whether the core says what the test said, to the microsecond.
     """
 
     def __init__(
@@ -53,21 +66,31 @@ class Doors:
         facade: FacadeSettings | None = None,
         *,
         max_message_bytes: int = 64 * MEBIBYTE,
+        routes: RouteCore | None = None,
+        scripted: bool = False,
     ) -> None:
         self._core = core
+        self._told = routes
+        self._normal = (lambda found: found) if scripted else timeless
         self._facade = facade
         self._limit = max_message_bytes
         self.rest: dict[str, str] = {}
         self.grpc_address = ""
 
     async def __aenter__(self) -> Doors:
-        self._grpc = GrpcServer(self._core, "127.0.0.1:0", max_message_bytes=self._limit)
+        self._grpc = GrpcServer(
+            self._core, "127.0.0.1:0", max_message_bytes=self._limit, routes=self._told
+        )
         self.grpc_address = await self._grpc.start()
         self._client = Client(self.grpc_address, max_message_bytes=self._limit)
         self.cores: dict[str, ChatCore] = {"direct": self._core, "grpc": self._client}
+        self.routes: dict[str, RouteCore] = (
+            {} if self._told is None else {"direct": self._told, "grpc": self._client}
+        )
         self._servers = {}
         for name, core in self.cores.items():
-            server = RestServer(create_app(core, self._facade), "127.0.0.1:0")
+            app = create_app(core, self._facade, self.routes.get(name))
+            server = RestServer(app, "127.0.0.1:0")
             self.rest[name] = "http://" + await server.start()
             self._servers[name] = server
         return self
@@ -84,14 +107,14 @@ class Doors:
 
     async def each(self, call: Callable[[ChatCore], Awaitable[Any]]) -> list[Any]:
         """The outcome of the call through each transport."""
-        return [await outcome(call(core)) for core in self.cores.values()]
+        return [self._normal(await outcome(call(core))) for core in self.cores.values()]
 
     async def each_rest(self, method: str, path: str, **options: Any) -> list[Any]:
         """The answer to an HTTP request at each front door."""
         found = []
         for url in self.rest.values():
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                found.append(answer(await client.request(method, path, **options)))
+                found.append(self._normal(answer(await client.request(method, path, **options))))
         return found
 
 
@@ -109,13 +132,15 @@ async def outcome(call: Awaitable[Any]) -> Any:
 def facts(error: GatewayError) -> dict[str, Any]:
     """All that an error says, the cause apart."""
     return {
-        "class": type(error),
+        # The server has finer ones for its own use, which no caller is to see.
+        "class": next(c for c in type(error).__mro__ if c.__module__ == errors.__name__),
         "message": error.message,
         "text": str(error),
         "retry_after": error.retry_after,
         "metadata": error.metadata,
         "request_id": error.request_id,
         "violations": error.violations if isinstance(error, InvalidRequest) else None,
+        "served": error.served,
     }
 
 
@@ -128,6 +153,29 @@ async def events_of(stream: EventStream) -> list[Any]:
                 found.append(event)
     except GatewayError as error:
         found.append(facts(error))
+    return found
+
+
+def timeless(found: Any) -> Any:
+    """An outcome or an answer without the seconds that its attempts took, which no two calls share."""
+    if isinstance(found, list):
+        return [timeless(each) for each in found]
+    if isinstance(found, dict):
+        return {
+            name: "?" if name == "x-headgate-waited" else timeless(value)
+            for name, value in found.items()
+        }
+    if isinstance(found, Message):
+        found = copy.deepcopy(found)
+        started = found.started if isinstance(found, chat_pb2.ChatEvent) else found
+        served = (
+            started if isinstance(started, chat_pb2.Served) else getattr(started, "served", None)
+        )
+        for attempt in served.tried if served is not None else ():
+            attempt.ClearField("elapsed")
+            attempt.ClearField("waited")
+    elif isinstance(found, str):
+        found = _SECONDS.sub(r"\1 ?s", found)
     return found
 
 

@@ -58,8 +58,9 @@ def details(error: Any) -> dict[str, Any]:
     assert status.code == error.code().value[0]
     found: dict[str, Any] = {}
     for detail in status.details:
-        name = detail.TypeName().removeprefix("google.rpc.")
-        found[name] = getattr(error_details_pb2, name).FromString(detail.value)
+        package, _, name = detail.TypeName().rpartition(".")
+        module: Any = {"google.rpc": error_details_pb2, "headgate.v1": chat_pb2}[package]
+        found[name] = getattr(module, name).FromString(detail.value)
     return found
 
 
@@ -128,6 +129,7 @@ async def test_rich_errors(gateway: Gateway, upstream: FakeUpstream, stream: boo
     failed, found = await asyncio.to_thread(fail)
     assert failed.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert found["ErrorInfo"].reason == "RATE_LIMITED"
+    assert found["Served"].attempts == len(found["Served"].tried) == 1
     assert found["ErrorInfo"].metadata["provider"] == "up"
     assert found["ErrorInfo"].metadata["upstream_status"] == "429"
     assert found["RetryInfo"].retry_delay.seconds == 2

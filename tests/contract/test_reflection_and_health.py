@@ -22,9 +22,14 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from contract.doors import Doors, ScriptedCore, no_complaints
 from fakes.gateway import KEY, Gateway, config_for
 from fakes.upstream import FakeUpstream, rate_limited
+from headgate.admin.v1 import route_service_pb2
 from headgate.v1 import chat_service_pb2, model_service_pb2
 
-SERVICES = {"headgate.v1.ChatService", "headgate.v1.ModelService"}
+SERVICES = {
+    "headgate.v1.ChatService",
+    "headgate.v1.ModelService",
+    "headgate.admin.v1.RouteService",
+}
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 BUF = Path(sys.executable).parent / "buf"
@@ -50,9 +55,9 @@ async def test_reflection(gateway: Gateway) -> None:
             database = ProtoReflectionDescriptorDatabase(channel)
             assert set(database.get_services()) >= SERVICES | {"grpc.health.v1.Health"}
             pool = DescriptorPool(database)
-            for ours in (chat_service_pb2, model_service_pb2):
-                for name, service in ours.DESCRIPTOR.services_by_name.items():
-                    found = pool.FindServiceByName(f"headgate.v1.{name}")
+            for ours in (chat_service_pb2, model_service_pb2, route_service_pb2):
+                for service in ours.DESCRIPTOR.services_by_name.values():
+                    found = pool.FindServiceByName(service.full_name)
                     assert [m.name for m in found.methods] == [m.name for m in service.methods]
             fields = pool.FindMessageTypeByName("headgate.v1.ChatRequest").fields_by_name
             assert "messages" in fields
@@ -90,7 +95,8 @@ async def test_health_and_reflection_need_no_key(upstream: FakeUpstream) -> None
 async def test_watchers_hear_of_the_end_and_do_not_delay_it(service: str) -> None:
     heard: list[tuple[int, float]] = []
     with no_complaints():
-        async with Doors(ScriptedCore()) as doors:
+        routes: Any = object()  # nobody calls it
+        async with Doors(ScriptedCore(), routes=routes) as doors:
             async with grpc.aio.insecure_channel(doors.grpc_address) as channel:
                 health: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -168,8 +174,11 @@ async def test_buf_calls_unary(gateway: Gateway) -> None:
     assert code == 0, err
     answer = json.loads(out)
     assert answer["choices"][0]["message"]["parts"][0]["text"].startswith("Hello!")
+    (tried,) = answer["served"].pop("tried")
+    assert tried.pop("elapsed").endswith("s")
+    assert tried == {"provider": "up", "model": "upstream-m"}
     assert answer["served"] == {
-        "provider": "up", "model": "upstream-m", "attempts": 1, "dialect": "openai",
+        "provider": "up", "model": "upstream-m", "attempts": 1, "dialect": "openai", "route": "m",
     }  # fmt: skip
 
 

@@ -34,7 +34,8 @@ class Process:
     async def __aenter__(self) -> Process:
         began = time.monotonic()
         self._process = await spawn(*self._arguments)
-        self._stderr = asyncio.ensure_future(_drain(self._process.stderr))
+        self._written = bytearray()
+        self._stderr = asyncio.ensure_future(self._read_stderr())
         self._stdout: asyncio.Future[bytes] | None = None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -84,7 +85,20 @@ class Process:
 
     async def stderr(self) -> str:
         """What it wrote to stderr, once it has ended."""
-        return (await self._stderr).decode()
+        await self._stderr
+        return self._written.decode()
+
+    async def says(self, text: str, times: int = 1, within: float = 10) -> str:
+        """Waits until it has written the text to stderr so many times; all that it has written."""
+        async with asyncio.timeout(within):
+            while self._written.count(text.encode()) < times:
+                await asyncio.sleep(0.02)
+        return self._written.decode()
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while piece := await self._process.stderr.read(65536):
+            self._written += piece
 
     async def _read_banner(self) -> None:
         assert self._process.stdout is not None

@@ -15,12 +15,13 @@ import httpx
 import uvicorn.server
 
 from headgate import Client
-from headgate.core import ChatCore
+from headgate.core import ChatCore, RouteCore
 from headgate_facade.app import create_app
 from headgate_facade.rest_server import RestServer
 from headgate_facade.settings import FacadeSettings
+from headgate_server.admin import Admin
 from headgate_server.app import App
-from headgate_server.config import parse_config
+from headgate_server.config import Config, parse_config
 from headgate_server.grpc_server import GrpcServer
 from headgate_server.local import LocalModelOptions
 from headgate_server.providers import kinds
@@ -68,9 +69,8 @@ class Gateway:
         local_options: Mapping[str, LocalModelOptions] | None = None,
         natural_homes: bool = False,
     ) -> None:
-        self.config = parse_config(
-            config, "test.yaml", kinds=kinds(), strategies=STRATEGIES, env=env or {}
-        )
+        self._env = env or {}
+        self.config = self._parsed(config)
         self.settlements: list[Settlement] = []
         self.app = App(
             self.config,
@@ -85,13 +85,17 @@ class Gateway:
         self._client: Client | None = None
 
     async def __aenter__(self) -> Gateway:
+        await self.app.__aenter__()
         limit = self.config.limits.message_bytes
-        self._grpc = GrpcServer(self.app.core, "127.0.0.1:0", max_message_bytes=limit)
+        routes: RouteCore = Admin(self.app.core)
+        self._grpc = GrpcServer(
+            self.app.core, "127.0.0.1:0", max_message_bytes=limit, routes=routes
+        )
         self.grpc_address = await self._grpc.start()
         core: ChatCore = self.app.core
         if self.apart:
-            self._client = core = Client(self.grpc_address, max_message_bytes=limit)
-        self._rest = RestServer(create_app(core, self._facade), "127.0.0.1:0")
+            self._client = core = routes = Client(self.grpc_address, max_message_bytes=limit)
+        self._rest = RestServer(create_app(core, self._facade, routes), "127.0.0.1:0")
         self.rest_url = "http://" + await self._rest.start()
         if self.app.local_models:
             await self.app.start_local_models()
@@ -108,6 +112,18 @@ class Gateway:
             await self._client.close()
         await self._grpc.stop(1)
         await self.app.__aexit__(exc_type, exc, traceback)
+
+    async def reload(self, config: str) -> None:
+        """What SIGHUP does with a file that says this."""
+        await self.app.reload(self._parsed(config))
+
+    def _parsed(self, config: str) -> Config:
+        if "retries:" not in config:
+            # What a test counts are the attempts that it is about.
+            config += "\nretries: {max: 0}\n"
+        return parse_config(
+            config, "test.yaml", kinds=kinds(), strategies=STRATEGIES, env=self._env
+        )
 
     def http(self, **options: object) -> httpx.AsyncClient:
         """An HTTP client for the REST side."""

@@ -152,6 +152,11 @@ UNARY: dict[str, tuple[Maker, type[GatewayError]]] = {
 }  # fmt: skip
 
 
+def seen(error: GatewayError) -> type[GatewayError]:
+    """The class that callers know: routing's finer ones look like those above them."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == GatewayError.__module__)
+
+
 @both
 @pytest.mark.parametrize("name", ANYWHERE)
 async def test_before_the_answer(
@@ -160,7 +165,7 @@ async def test_before_the_answer(
     make, kind = ANYWHERE[name]
     ground.play(make(vendor))
     events, _, error = await ground.ask(transport, vendor.kind, stream=stream)
-    assert type(error) is kind, error
+    assert seen(error) is kind, error
     assert not events
     assert error.metadata["provider"] == vendor.kind
     if "retry-after" in getattr(make(vendor), "headers", {}):
@@ -174,14 +179,14 @@ async def test_in_a_whole_answer(ground: Ground, vendor: Vendor, transport: str,
     make, kind = UNARY[name]
     ground.play(make(vendor))
     _, _, error = await ground.ask(transport, vendor.kind, stream=False)
-    assert type(error) is kind, error
+    assert seen(error) is kind, error
     await ground.serves_still(transport, vendor)
 
 
 @both
 async def test_nobody_listens(ground: Ground, vendor: Vendor, transport: str, stream: bool) -> None:
     events, _, error = await ground.ask(transport, f"gone-{vendor.kind}", stream=stream)
-    assert type(error) is UpstreamUnavailable
+    assert seen(error) is UpstreamUnavailable
     assert not events
 
 
@@ -197,7 +202,7 @@ async def test_the_callers_deadline(
         assert type(error) is DeadlineExceeded
         assert not events
     if stream:
-        ground.play(streamed(vendor, [*pieces_of(vendor, RICH)[:4], 9.0]))
+        ground.play(streamed(vendor, [*pieces_of(vendor, RICH)[:-2], 9.0]))
         events, _, error = await ground.ask(transport, vendor.kind, stream=True, seconds=seconds)
         assert type(error) is DeadlineExceeded
         assert events
@@ -250,7 +255,7 @@ async def test_a_stream_cut_at_every_event(
             assert fold(events).choices[0] == whole_choice
         else:
             broken = UpstreamProtocol if ending == "complete" else UpstreamUnavailable
-            assert type(error) is broken, (count, error)
+            assert seen(error) is broken, (count, error)
             assert ending != "complete" or count < enough
 
 
@@ -380,7 +385,7 @@ async def test_counting(ground: Ground, kind: str, transport: str) -> None:
     for name, (make, expected) in ANYWHERE.items():
         ground.play(make(vendor))
         _, error = await ground.count(transport, kind)
-        assert type(error) is expected, (name, error)
+        assert seen(error) is expected, (name, error)
     for number in NO_NUMBERS:
         ground.play(counted(number))
         _, error = await ground.count(transport, kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from headgate_server.catalog import MODALITIES, check_content, describe
 from headgate_server.config import ModelRoute
 from headgate_server.providers.base import Target
 from headgate_server.providers.vendors import Vendor, family_of
-from headgate_server.routing import Route
+from headgate_server.routing import Candidate, Route
 
 TEXT, IMAGE = model_service_pb2.MODALITY_TEXT, model_service_pb2.MODALITY_IMAGE
 
@@ -21,13 +21,18 @@ def target(model: str, provider: str = "p") -> Target:
     return Target(provider, "openai", model, Vendor(name="Acme"), family_of(model))
 
 
+def route(name: str, *targets: Target, settings: ModelRoute | None = None) -> Route:
+    nothing = cast("Any", None)
+    return Route(name, [Candidate(each, nothing, nothing) for each in targets], settings)
+
+
 def model(name: str, **catalog: Any) -> model_service_pb2.Model:
     settings = ModelRoute.model_validate({"targets": [{"provider": "p"}], "catalog": catalog})
-    return describe(Route(name, [target(name)], settings=settings))
+    return describe(route(name, target(name), settings=settings))
 
 
 def test_facts_of_the_family() -> None:
-    found = describe(Route("o3", [target("o3"), target("x", "q"), target("y")]))
+    found = describe(route("o3", target("o3"), target("x", "q"), target("y")))
     assert (found.id, found.family, list(found.providers)) == ("o3", "o3", ["p", "q"])
     assert list(found.input_modalities) == [TEXT, IMAGE]
     assert list(found.output_modalities) == [TEXT]
@@ -37,7 +42,7 @@ def test_facts_of_the_family() -> None:
 
 
 def test_nothing_is_claimed_of_an_unknown_model() -> None:
-    named = {field.name for field, _ in describe(Route("x", [target("x")])).ListFields()}
+    named = {field.name for field, _ in describe(route("x", target("x"))).ListFields()}
     assert named == {"id", "create_time", "providers"}
 
 

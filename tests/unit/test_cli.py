@@ -16,12 +16,16 @@ import pytest
 import trustme
 
 from fakes.gateway import KEY, Gateway, config_for
-from fakes.upstream import FakeUpstream, answer, error, hang, html, redirect
+from fakes.upstream import Exchange, FakeUpstream, answer, error, hang, html, redirect
+from headgate.cli.banner import print_banner
 from headgate.cli.check_config import served_certificate
 from headgate.cli.doctor import examine
 from headgate.cli.doctor.check import Check
 from headgate.cli.models import address, clean, explain
 from headgate.errors import Overloaded, RateLimited
+from headgate_server.config import parse_config
+from headgate_server.providers import kinds
+from headgate_server.routing import STRATEGIES
 
 SECRET = "upstream-secret-key"
 
@@ -162,6 +166,15 @@ async def test_check_config_good(tmp_path: Path) -> None:
     assert SECRET not in found.out
 
 
+async def test_check_config_counts_routing_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    rules = "routes: [{use: m, share: 0.5}, {when: {tools: true}, shadow: m}]"
+    file.write_text(config_for("http://127.0.0.1:1/v1", extra=rules))
+    found = await run("check-config", "--config", str(file))
+    assert (found.code, found.err) == (0, "")
+    assert "1 model, 2 routing rules, gRPC" in found.out
+
+
 async def test_check_config_bad(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("listen: {grpc: nonsense}\nmodles: {}\nproviders: {a: {kind: opnai}}\n")
@@ -187,6 +200,17 @@ async def test_check_config_wants_a_file_and_prints_the_schema() -> None:
     assert "--config" in without.err
     assert schema.code == 0
     assert "providers" in json.loads(schema.out)["properties"]
+
+
+def test_the_first_command_asks_for_a_model_that_has_a_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = config_for("http://127.0.0.1:1/v1") + '  "any-*": {targets: [{provider: up}]}\n'
+    config = parse_config(text, "f", kinds=kinds(), strategies=STRATEGIES, env={})
+    print_banner(config, {"grpc": "127.0.0.1:1", "rest": "127.0.0.1:2"})
+    shown = capsys.readouterr().out
+    assert "Models: m, any-*" in shown
+    assert '"model": "m"' in shown
 
 
 # -- doctor ---------------------------------------------------------------------------------------
@@ -234,6 +258,24 @@ async def test_doctor_of_answers(tmp_path: Path, step: object, state: str, findi
         found = await checks_of(tmp_path, config_for(up.base_url, extra=LISTEN))
     assert found["provider up"].state == state
     assert finding in found["provider up"].finding
+
+
+async def test_doctor_looks_at_each_key(tmp_path: Path) -> None:
+    async def listed(exchange: Exchange) -> None:
+        key = exchange.record.headers.get("authorization", "").removeprefix("Bearer ")
+        await (answer({"data": [{"id": "a"}]}) if key == SECRET else error(401))(exchange)
+
+    config = config_for("BASE", extra=LISTEN).replace(
+        f'api_key: "{SECRET}"', f'api_keys: [{{key: "{SECRET}"}}, {{key: "{SECRET}-2", name: old}}]'
+    )
+    async with FakeUpstream() as up:
+        up.default(listed)
+        found = await checks_of(tmp_path, config.replace("BASE", up.base_url))
+    assert "key accepted, 1 models" in found["provider up, key key-1"].finding
+    assert found["provider up, key key-1"].state == "ok"
+    assert "the key is refused" in found["provider up, key old"].finding
+    assert found["provider up, key old"].state == "fail"
+    assert "provider up" not in found
 
 
 @pytest.mark.parametrize(

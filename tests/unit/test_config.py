@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -38,9 +38,10 @@ KINDS = {
     "azure": KindInfo(needs_base_url=True, needs_api_key=True),
     "ollama": KindInfo(needs_base_url=True),
     "local": KindInfo(),
+    "headgate": KindInfo(needs_base_url=True),
     "anthropic": KindInfo(needs_api_key=True, available=False),
 }
-STRATEGIES = ("weighted", "priority", "least_busy")
+STRATEGIES = ("weighted", "priority", "least_busy", "affinity")
 
 
 def parse(text: str | bytes, env: Mapping[str, str] | None = None, **options: object) -> Config:
@@ -235,8 +236,8 @@ REFUSED = [
     ("providers: {a: }", "providers.a: expected a mapping with the keys kind, base_url"),
     ("providers: {a: {}}", "f.yaml:1:13: providers.a.kind: this key is required"),
     ("providers: [a]", "providers: expected a mapping of names; found a list"),
-    ("providers: {a: {kind: opnai}}", 'f.yaml:1:23: providers.a.kind: unknown provider kind "opnai"; did you mean "openai"? expected one of azure, deepseek, local, ollama, openai'),
-    ("providers: {a: {kind: anthropic}}", 'the provider kind "anthropic" is planned but not available in this version; available: azure, deepseek, local'),
+    ("providers: {a: {kind: opnai}}", 'f.yaml:1:23: providers.a.kind: unknown provider kind "opnai"; did you mean "openai"? expected one of azure, deepseek, headgate, local, ollama, openai'),
+    ("providers: {a: {kind: anthropic}}", 'the provider kind "anthropic" is planned but not available in this version; available: azure, deepseek, headgate, local'),
     ("providers: {a: {kind: ollama}}", "providers.a.base_url: kind ollama needs a base_url"),
     ("providers: {a: {kind: deepseek}}", 'f.yaml:1:13: providers.a.api_key: kind deepseek needs an api_key; usually api_key: "${DEEPSEEK_API_KEY}"'),
     ("providers: {a: {kind: deepseek, api_key: '${E:-}'}}", "(it comes out empty: E is empty or not set)"),
@@ -261,13 +262,13 @@ REFUSED = [
     ("models: {a: {}}", "models.a.targets: this key is required"),
     ("models: {a: {targets: []}}", "models.a.targets: expected at least one entry; found an empty list"),
     ("models: {a: {targets: x}}", "models.a.targets: expected a list; found text"),
-    ("models: {a: {targets: [x]}}", "models.a.targets[0]: expected a mapping with the keys provider, model, weight; found text"),
+    ("models: {a: {targets: [x]}}", "models.a.targets[0]: expected a mapping with the keys provider, model, weight, price, concurrency; found text"),
     (OPENAI + "models: {a: {targets: [{provider: opnai}]}}", 'f.yaml:2:35: models.a.targets[0].provider: no provider "opnai"; did you mean "openai"? (declared: deepseek, openai)'),
     ("models: {a: {targets: [{provider: x}]}}", 'no provider "x" (declared: none)'),
     (OPENAI + "models: {a: {targets: [{provider: openai}], fallbacks: [b]}, bb: {targets: [{provider: openai}]}}", 'models.a.fallbacks[0]: no model "b"; did you mean "bb"? (declared: a, bb)'),
     (OPENAI + "models: {a: {targets: [{provider: openai}], fallbacks: [a]}}", "models.a.fallbacks[0]: a model cannot fall back to itself"),
     (OPENAI + "models: {a: &t {targets: [{provider: openai}], fallbacks: [b, b]}, b: {targets: [{provider: openai}]}}", "models.a.fallbacks[1]: this fallback is listed twice"),
-    (OPENAI + "models: {a: {strategy: cost, targets: [{provider: openai}]}}", 'models.a.strategy: the strategy "cost" is planned but not available in this version; available: weighted, priority, least_busy'),
+    (OPENAI + "models: {a: {strategy: cost, targets: [{provider: openai}]}}", 'models.a.strategy: the strategy "cost" is planned but not available in this version; available: weighted, priority, least_busy, affinity'),
     (OPENAI + "models: {a: {strategy: wieghted, targets: [{provider: openai}]}}", 'did you mean "weighted"?'),
     (OPENAI + "models: {a: {targets: [{provider: openai, weight: -1}]}}", 'weight: expected a number of at least 0; found "-1"'),
     (OPENAI + "models: {a: {targets: [{provider: openai, weight: .nan}]}}", 'weight: expected a number; found ".nan"'),
@@ -276,6 +277,55 @@ REFUSED = [
     (OPENAI + "models: {a: {targets: [{provider: openai}], unsupported: ignore}}", "expected one of strict, drop, pass"),
     (OPENAI + "models: {a: {targets: [{provider: openai}], catalog: {input: [txt]}}}", 'catalog.input[0]: expected one of text, image, audio, video, file; found "txt"; did you mean "text"?'),
     (OPENAI + "models: {a: {targets: [{provider: openai}], catalog: {context_window: 0}}}", "a whole number of at least 1"),
+    # names
+    (OPENAI + "models: {a: &t {targets: [{provider: openai}], aliases: [b]}, b: {targets: [{provider: openai}]}}", 'models.a.aliases[0]: "b" is the name of another model; remove it'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], aliases: [a]}}", "models.a.aliases[0]: \"a\" is the model's own name"),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], aliases: [c]}, b: {targets: [{provider: openai}], aliases: [c]}}", 'models.b.aliases[0]: "c" stands at models.a.aliases[0], too; remove one'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], aliases: ['c-*', 'c-*']}}", 'aliases[1]: "c-*" stands at models.a.aliases[0], too'),
+    (OPENAI + "models: {'a-*': {targets: [{provider: openai}], aliases: [c]}}", "models.a-*.aliases: a name with wildcards stands for many models"),
+    (OPENAI + "models: {a: {targets: [{provider: openai, model: 'x-*'}]}}", 'targets[0].model: "x-*" has more * than the public name'),
+    (OPENAI + "models: {'a*': {targets: [{provider: openai, model: '*-*'}]}}", '"*-*" has more * than the public name'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], fallbacks: ['b*']}, 'b*': {targets: [{provider: openai}]}}", 'fallbacks[0]: "b*" stands for many models; name one of them'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], on_context_window: [opnai/x]}}", 'models.a.on_context_window[0]: no model "opnai/x"'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], on_context_window: [b]}}", 'on_context_window[0]: no model "b" (declared: a)'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], on_content_policy: [a]}}", "on_content_policy[0]: a model cannot fall back to itself"),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], aliases: [b], on_content_policy: [b]}}", "on_content_policy[0]: a model cannot fall back to itself"),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], on_context_window: [openai/x, openai/x]}}", "on_context_window[1]: this fallback is listed twice"),
+    # rules
+    (OPENAI + "models: {abc: {targets: [{provider: openai}]}}\nroutes: [{use: abd}]", 'f.yaml:3:16: routes[0].use: no model "abd"; did you mean "abc"? (declared: abc)'),
+    (OPENAI + "routes: [{shadow: other/x}]", 'routes[0].shadow: no model "other/x" (declared: none)'),
+    (OPENAI + "routes: [{shadow: openai/}]", 'routes[0].shadow: no model "openai/"'),
+    ("routes: [{when: {model: x}}]", "f.yaml:1:10: routes[0]: a rule needs use or shadow"),
+    (OPENAI + "routes: [{use: openai/x, name: a}, {use: openai/x, name: a}]", "routes[1].name: the same name as routes[0]"),
+    (OPENAI + "routes: [{use: openai/x, name: rule-2}, {use: openai/x}]", "routes[1].name: the same name as routes[0]"),
+    (OPENAI + "routes: [{use: openai/x, when: {tokens: {min: 5, max: 4}}}]", 'routes[0].when.tokens.min: must not be above max; found "5"'),
+    (OPENAI + "routes: [{use: openai/x, when: {model: []}}]", "routes[0].when.model: an empty list matches nothing"),
+    (OPENAI + "routes: [{use: openai/x, when: {modality: txt}}]", "routes[0].when.modality[0]: expected one of text, image, audio, video, file"),
+    (OPENAI + "routes: [{use: openai/x, when: {headers: {team: x}}}]", "a header that begins with x-"),
+    (OPENAI + "routes: [{use: openai/x, share: 0}]", "routes[0].share: expected a share above 0, at most 1"),
+    # settings that belong together
+    (OPENAI + "models: {a: {targets: [{provider: openai}], affinity: {by: user}}}", "models.a.affinity: affinity has no effect with the strategy priority; set strategy: affinity"),
+    (OPENAI + "models: {a: {strategy: affinity, targets: [{provider: openai}], affinity: {by: user, header: x-chat}}}", "models.a.affinity.header: header has no effect with by: user; set by: session"),
+    (OPENAI + "models: {a: {strategy: affinity, targets: [{provider: openai}], affinity: {by: session, prefix: 9}}}", "models.a.affinity.prefix: prefix has no effect with by: session"),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], hedge: {after: 20}, timeouts: {first_token: 20}}}", 'models.a.hedge.after: "20" is not shorter than the model\'s timeouts.first_token'),
+    (OPENAI + "models: {a: {targets: [{provider: openai}], hedge: {after: 20}, timeouts: {total: 10}}}", "timeouts.total"),
+    ("concurrency: {min: 5, max: 4}", 'concurrency.min: must not be above max; found "5"'),
+    ("concurrency: {adaptive: true, limit: 5, max: 4}", 'concurrency.limit: expected a number from min to max, since adaptive begins with it; found "5"'),
+    ("providers: {a: {kind: openai, concurrency: {adaptive: true, limit: 1, min: 4}}}", "providers.a.concurrency.limit: expected a number from min"),
+    (OPENAI + "models: {a: {targets: [{provider: openai, concurrency: {min: 5, max: 4}}]}}", "targets[0].concurrency.min: must not be above max"),
+    ("breaker: {open_for: 5m}", 'breaker.open_for: must not be longer than max_open; found "5m"'),
+    ("cache: {max_bytes: 1KiB}", "cache.max_entry_bytes: must not be more than max_bytes"),
+    # several keys
+    ("providers: {a: {kind: deepseek, api_key: x, api_keys: [{key: y}]}}", "providers.a.api_keys: give either api_key or api_keys"),
+    ("providers: {a: {kind: azure, base_url: http://h, bearer_token: x, api_keys: [{key: y}]}}", "api_keys have no effect beside a bearer_token"),
+    ("providers: {a: {kind: deepseek, api_keys: [{key: x, weight: 0}, {key: y, weight: 0}]}}", "providers.a.api_keys: every weight is 0"),
+    ("providers: {a: {kind: deepseek, api_keys: [{key: x}, {key: x}]}}", "providers.a.api_keys[1].key: the same key as api_keys[0]"),
+    ("providers: {a: {kind: deepseek, api_keys: [{key: x, name: n}, {key: y, name: n}]}}", "providers.a.api_keys[1].name: the same name as api_keys[0]"),
+    ("providers: {a: {kind: deepseek, api_keys: [{key: x, name: key-2}, {key: y}]}}", "providers.a.api_keys[1].name: the same name as api_keys[0]"),
+    ("providers: {a: {kind: deepseek, api_keys: [{key: ''}]}}", "providers.a.api_keys[0].key: expected a secret"),
+    ("providers: {a: {kind: deepseek, api_keys: []}}", "providers.a.api_key: kind deepseek needs an api_key"),
+    ("providers: {a: {kind: headgate, base_url: http://h:1, api_keys: [{key: x}]}}", "so there can be only one; write it as api_key"),
+    ("providers: {a: {kind: local, api_keys: [{key: x}]}}", "so api_keys has no effect"),
     # numbers
     ("timeouts: {idle: 5 minutes}", 'timeouts.idle: expected a duration: seconds as a number, or text such as 500ms, 30s, 5m or 1h; found "5 minutes"'),
     ("timeouts: {idle: 0}", "timeouts.idle: expected a duration longer than zero"),
@@ -351,6 +401,52 @@ def test_models_may_fall_back_to_each_other() -> None:
     assert config.models["b"].fallbacks == ("a",)
 
 
+def test_what_a_fallback_and_a_rule_may_name() -> None:
+    config = parse(
+        OPENAI
+        + """
+models:
+  a: {targets: [{provider: openai}], aliases: [nick, "old-*"]}
+  g-*: {targets: [{provider: openai, model: "x-*"}]}
+  b:
+    targets: [{provider: openai}]
+    fallbacks: [a, openai/x/y]
+    on_context_window: [nick, g-1]
+    on_content_policy: [old-1]
+routes:
+  - {when: {model: a, tenant: t, headers: {X-Team: [x, y]}}, use: nick, shadow: g-2}
+  - {when: {modality: image, tokens: {min: 5, max: 5}}, shadow: deepseek/x}
+concurrency: {adaptive: false, limit: 5000}
+"""
+    )
+    when = config.routes[0].when
+    assert (when.model, when.tenant, when.headers) == (("a",), ("t",), {"x-team": ("x", "y")})
+    assert config.routes[1].when.modality == ("image",)
+
+
+def test_rules_and_broken_models_are_checked_in_one_run() -> None:
+    lines = problems(
+        """
+providers: {p: {kind: openai}}
+models:
+  a: {targets: [{provider: p, weight: heavy}], aliases: [nick], fallbacks: [gone]}
+  b: {targets: [{provider: p}], aliases: [a]}
+routes:
+  - {use: nick, share: 2}
+  - {use: nobody}
+  - {when: {model: [x]}}
+"""
+    )
+    assert [line.split(": ")[1] for line in lines] == [
+        "models.a.targets[0].weight",
+        "models.a.fallbacks[0]",
+        "models.b.aliases[0]",
+        "routes[0].share",
+        "routes[1].use",
+        "routes[2]",
+    ]
+
+
 @pytest.mark.parametrize(
     ("provider", "accepted"),
     [
@@ -360,6 +456,7 @@ def test_models_may_fall_back_to_each_other() -> None:
         ("kind: deepseek, headers: {x-team: y}", False),
         ("kind: azure, base_url: http://10.0.0.5/v1", False),
         ("kind: azure, base_url: http://10.0.0.5/v1, headers: {api-key: x}", True),
+        ("kind: deepseek, api_keys: [{key: x}]", True),
     ],
 )
 def test_when_a_key_is_needed(provider: str, *, accepted: bool) -> None:
@@ -393,6 +490,11 @@ def test_when_a_key_is_needed(provider: str, *, accepted: bool) -> None:
         f"providers: {{a: {{kind: openai, headers: {{x: [{CANARY}]}}}}}}",
         f"providers: {{a: {{kind: openai, headers: {CANARY}}}}}",
         f"providers: {{a: {CANARY}}}",
+        f"providers: {{a: {{kind: openai, api_keys: [{{key: {CANARY}}}, {{key: {CANARY}}}]}}}}",
+        f"providers: {{a: {{kind: openai, api_keys: [{CANARY}]}}}}",
+        f"providers: {{a: {{kind: openai, api_keys: {CANARY}}}}}",
+        "models: {a: {targets: [{provider: x}], aliases: ['${S}', '${S}'], on_context_window: ['${S}']}}",
+        "routes: [{use: '${S}', shadow: '${S}', name: '${S}'}, {use: '${S}', name: '${S}'}]",
         "providers: {a: {kind: '${S}'}}",
         "listen: {grpc: '${S}', rest: '${S}:${S}'}",
         "auth: {mode: '${S}', insecure: '${S}'}",
@@ -585,6 +687,8 @@ def test_the_schema_agrees_with_the_loader() -> None:
         {"auth": {"insecure": "${I}", "mode": "${M}"}, "log": None},
         {"timeouts": {"idle": "5m", "connect": 3}},
         {"models": {"a": {"targets": [{"provider": "p", "weight": "${W}"}], "catalog": None}}},
+        {"routes": [{"when": {"model": "a", "modality": "image", "tools": True}, "use": "b"}]},
+        {"routes": [{"when": {"model": ["a"], "headers": {"x-a": "b", "x-c": ["d"]}}, "use": "b"}]},
     ]
     bad: list[Any] = [
         {"modles": {}},
@@ -593,6 +697,8 @@ def test_the_schema_agrees_with_the_loader() -> None:
         {"models": {"a": {"targets": []}}},
         {"auth": {"mode": "key"}},
         {"limits": {"message_bytes": "lots"}},
+        {"routes": [{"when": {"model": 5}}]},
+        {"routes": [{"when": {"modality": "txt"}}]},
         [],
     ]
     assert all(validator.is_valid(value) for value in good)
@@ -610,7 +716,7 @@ def test_the_example_loads_without_any_variable() -> None:
     config = load_config(
         ROOT / "examples/headgate.yaml", kinds=KINDS, strategies=STRATEGIES, env={}
     )
-    assert set(config.models) == {"gpt-5.4", "fast", "smollm2-135m-instruct"}
+    assert set(config.models) == {"gpt-5.4", "fast", "sessions", "smollm2-135m-instruct"}
     assert config.timeouts.total == 3600
 
 
@@ -629,7 +735,8 @@ _SCALARS = (
 _KNOWN_KEYS = (
     "listen grpc rest tls cert_file auth mode insecure keys name key models clients providers kind "
     "base_url api_key headers timeouts idle options slots openai fast targets provider weight "
-    "fallbacks strategy catalog input facade cors origins limits drain log level"
+    "fallbacks strategy catalog input routes when use shadow share aliases api_keys affinity hedge after "
+    "on_context_window concurrency min max limit adaptive tokens headers metadata tools facade cors origins limits drain log level"
 )
 _KEYS = st.sampled_from(_KNOWN_KEYS.split()) | st.text(max_size=6)
 _TREES = st.recursive(
@@ -639,6 +746,7 @@ _TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_KEYS, _TREES, max_size=8))
 def test_any_tree_is_accepted_or_refused(tree: dict[str, Any]) -> None:
     text = yaml.safe_dump(tree, allow_unicode=True)

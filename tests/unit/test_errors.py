@@ -26,14 +26,16 @@ from headgate.errors import (
     to_status,
     to_trailers,
 )
-from headgate.v1 import errors_pb2
+from headgate.v1 import chat_pb2, errors_pb2, routing_pb2
 
 Code = grpc.StatusCode
 METADATA_LIMIT = 8192
 
 
 def tree(cls: type[GatewayError] = GatewayError) -> list[type[GatewayError]]:
-    return [found for sub in cls.__subclasses__() for found in (sub, *tree(sub))]
+    """All below it; not those that the server has for its own use."""
+    own = [sub for sub in cls.__subclasses__() if sub.__module__ == errors.__name__]
+    return [found for sub in own for found in (sub, *tree(sub))]
 
 
 CLASSES = tree()
@@ -113,6 +115,7 @@ def facts(error: GatewayError) -> dict[str, Any]:
         "retry_after": error.retry_after,
         "metadata": error.metadata,
         "violations": error.violations if isinstance(error, InvalidRequest) else None,
+        "served": error.served,
     }
 
 
@@ -139,6 +142,18 @@ def size(error: GatewayError) -> int:
 
 # Text as it comes out of JSON: control characters and lone surrogates included.
 texts = st.text(st.characters(exclude_categories=[]), max_size=60)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def served(names: list[str], times: int) -> chat_pb2.Served:
+    """What was tried: each name as a provider and a model, over and over."""
+    tried = [
+        routing_pb2.Attempt(provider=name, model=name, fault=routing_pb2.FAULT_OVERLOAD)
+        for name in names * times
+    ]
+    return chat_pb2.Served(route="".join(names), attempts=len(tried), tried=tried)
+
+
 huge = st.builds(lambda text, times: text * times, texts, st.sampled_from([1, 1, 50, 5000]))
 
 
@@ -151,14 +166,24 @@ huge = st.builds(lambda text, times: text * times, texts, st.sampled_from([1, 1,
         st.sampled_from(["provider", "model", "upstream_status", "upstream_code"]), huge
     ),
     violations=st.lists(st.builds(FieldViolation, huge, huge), max_size=12),
+    tried=st.none() | st.builds(served, st.lists(names, max_size=4), st.sampled_from([1, 9, 999])),
 )
-@example(errors.QuotaExhausted, "é" * 9999, 1.5, {"model": "é" * 999}, [])
+@example(errors.QuotaExhausted, "é" * 9999, 1.5, {"model": "é" * 999}, [], served(["x" * 30], 15))
+@example(
+    errors.QuotaExhausted,
+    "é" * 9999,
+    1.5,
+    dict.fromkeys(("provider", "model", "upstream_status", "upstream_code", "a", "b"), "é" * 999),
+    [],
+    served(["x" * 1000], 1),
+)
 @example(
     errors.ContextTooLong,
     "\x00" * 9999,
     1e6,
     dict.fromkeys(("provider", "model", "upstream_status", "upstream_code"), "�" * 999),
     [FieldViolation("é" * 999, "\n" * 999)] * 12,
+    served(["x" * 10], 20),
 )
 def test_any_error_survives_the_wire_and_fits(
     cls: type[GatewayError],
@@ -166,12 +191,14 @@ def test_any_error_survives_the_wire_and_fits(
     retry_after: float | None,
     metadata: dict[str, str],
     violations: list[FieldViolation],
+    tried: chat_pb2.Served | None,
 ) -> None:
     error: GatewayError
     if issubclass(cls, InvalidRequest):
         error = cls(message, violations=violations, retry_after=retry_after, metadata=metadata)
     else:
         error = cls(message, retry_after=retry_after, metadata=metadata)
+    error.served = tried
     assert size(error) <= METADATA_LIMIT
     found = over_the_wire(error)
     expected = facts(error)
@@ -193,6 +220,23 @@ def test_what_fits_is_not_clipped() -> None:
     clipped = GatewayError(message + "x").message
     assert clipped.endswith("…")
     assert len(clipped.encode()) <= errors.MAX_MESSAGE_BYTES
+
+
+def test_what_was_tried_is_kept_as_far_as_it_fits() -> None:
+    error = errors.Overloaded("x")
+    few, many, long = served(["a", "b"], 2), served(["a", "b"], 200), served(["a" * 2000], 1)
+    error.served = few
+    assert error.served == few
+    assert error.served is not few
+    error.served = many
+    assert error.served == chat_pb2.Served(route="ab", attempts=400)
+    error.served = long
+    assert error.served is None
+    # Violations come first.
+    crowded = InvalidRequest("x", violations=[FieldViolation("a" * 256, "b" * 256)] * 2)
+    assert len(crowded.violations) == 2
+    crowded.served = few
+    assert crowded.served is None
 
 
 def test_clipping_keeps_characters_whole() -> None:
@@ -224,6 +268,9 @@ def test_the_details_of_each_kind() -> None:
     assert kinds(errors.Overloaded("x", retry_after=1)) == ["ErrorInfo", "RetryInfo"]
     status = to_status(errors.RateLimited("x"), "req_1")
     assert status.details[-1].TypeName() == "google.rpc.RequestInfo"
+    overloaded = errors.Overloaded("x")
+    overloaded.served = served(["a"], 1)
+    assert kinds(overloaded) == ["ErrorInfo", "headgate.v1.Served"]
 
 
 def test_facts_that_are_known_are_kept() -> None:

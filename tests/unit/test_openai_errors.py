@@ -24,7 +24,8 @@ from headgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from headgate_server.providers.openai.errors import decode_error, error_in_body, retry_after
+from headgate_server.providers.faults import retry_after
+from headgate_server.providers.openai.errors import decode_error, error_in_body
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from fakes.gateway import Gateway
@@ -14,7 +16,7 @@ from headgate_server.prices import Prices
 from headgate_server.providers import vendor_of
 from headgate_server.providers.base import Target
 from headgate_server.providers.vendors import family_of
-from headgate_server.routing import Route
+from headgate_server.routing import Candidate, Route
 
 
 def target(kind: str, model: str) -> Target:
@@ -66,12 +68,25 @@ async def test_what_has_no_known_price_has_none(kind: str, model: str) -> None:
     assert (await loaded()).of(target(kind, model)) is None
 
 
+async def test_rates_are_the_price_in_short() -> None:
+    prices = Prices()
+    sonnet, unknown = target("anthropic", "claude-sonnet-4-5"), target("openai", "no-such-model")
+    assert prices.rates(sonnet, 0.0) is None
+    await prices.load()  # what was asked before does not count
+    kept = prices.rates(sonnet, 0.0)
+    assert kept == prices.rates(sonnet, 61.0) == (3, 15)
+    assert prices.rates(sonnet, 100.0) is prices.rates(sonnet, 61.0)  # looked up once a minute
+    assert prices.rates(sonnet, 100.0) is not kept
+    assert prices.rates(unknown, 0.0) is None
+
+
 async def test_the_configuration_wins() -> None:
     own = {"input": 1.5, "output": 2, "cached_input": 0.25}
     settings = ModelRoute.model_validate(
         {"targets": [{"provider": "p"}], "catalog": {"price": own}}
     )
-    route = Route("m", [target("openai", "gpt-4o")], settings=settings)
+    nothing = cast("Any", None)
+    route = Route("m", [Candidate(target("openai", "gpt-4o"), nothing, nothing)], settings)
     price = describe(route, await loaded()).price
     assert price.input_per_million_usd == 1.5
     assert price.output_per_million_usd == 2

@@ -1,128 +1,81 @@
-"""Which targets serve a model, and in which order."""
+"""How a name finds its route, and what the route is made of."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
-from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fakes.routers import order, provider, router
 from headgate.errors import ModelNotFound
 from headgate_server.config import Config
-from headgate_server.providers import dialect_of, vendor_of
-from headgate_server.providers.base import Endpoint
-from headgate_server.providers.runtime import HttpProvider
+from headgate_server.health import Board
+from headgate_server.providers import vendor_of
+from headgate_server.providers.base import Timeouts
 from headgate_server.routing import Router
-from headgate_server.upstream import Upstream
 
 
-def provider(name: str, kind: str) -> HttpProvider:
-    vendor = vendor_of(kind, None)
-    return HttpProvider(
-        name=name,
-        kind=kind,
-        vendor=vendor,
-        dialect=dialect_of(kind, vendor, 1 << 20),
-        upstream=cast("Upstream", None),
-        endpoint=lambda: Endpoint("https://api.example/v1", {}),
-        api_version="v9" if kind == "azure" else None,
-    )
-
-
-def router(models: dict[str, Any] | None = None, *, seed: int = 1, **options: Any) -> Router:
-    kinds = {
-        "openai": "openai",
-        "ds": "deepseek",
-        "groq": "groq",
-        "az": "azure",
-        "or": "openrouter",
-        "resp": "openai_responses",
-    }
-    config = Config.model_validate({
-        "providers": {name: {"kind": kind, "api_key": "k", "base_url": None if kind != "azure" else
-                             "https://r.example"} for name, kind in kinds.items()},
-        "models": models or {},
-    })  # fmt: skip
-    providers = {name: provider(name, kind) for name, kind in kinds.items()}
-    return Router(config, providers, dice=random.Random(seed).random, **options)
-
-
-def names(found: Router, model: str) -> list[str]:
-    return [f"{t.provider}/{t.model}" for t in found.candidates(found.route(model))]
+def one(provider: str = "openai", **more: Any) -> dict[str, Any]:
+    return {"targets": [{"provider": provider, **more}]}
 
 
 def test_the_upstream_name_defaults_to_the_public_one() -> None:
-    found = router({"gpt-5.4": {"targets": [{"provider": "openai"}]}})
-    (target,) = found.candidates(found.route("gpt-5.4"))
+    (target,) = router({"gpt-5.4": one()}).route("gpt-5.4").targets
     assert (target.provider, target.kind, target.model) == ("openai", "openai", "gpt-5.4")
     assert (target.family.name, target.vendor.name) == ("gpt-5.4", "OpenAI")
     assert (target.policy, target.api_version) == ("drop", None)
+    assert (target.timeouts, target.weight, target.price, target.concurrency) == (
+        None, 1.0, None, None,
+    )  # fmt: skip
 
 
 def test_settings_reach_the_target() -> None:
-    models = {"m": {"targets": [{"provider": "az", "model": "dep"}], "unsupported": "strict"}}
-    (target,) = router(models).route("m").targets
+    settings = {
+        "targets": [
+            {
+                "provider": "az",
+                "model": "dep",
+                "weight": 3,
+                "price": {"input": 1, "output": 2},
+                "concurrency": {"limit": 7},
+            }
+        ],
+        "unsupported": "strict",
+        "catalog": {"price": {"input": 5, "output": 5}},
+    }
+    (target,) = router({"m": settings}).route("m").targets
     assert (target.policy, target.api_version, target.kind) == ("strict", "v9", "azure")
+    assert target.weight == 3
+    assert target.price is not None
+    assert (target.price.input, target.price.output) == (1, 2)
+    assert target.concurrency is not None
+    assert target.concurrency.limit == 7
+    del settings["targets"][0]["price"]  # type: ignore[attr-defined]
+    (target,) = router({"m": settings}).route("m").targets
+    assert target.price is not None
+    assert target.price.input == 5
 
 
-def test_priority_is_the_order_written() -> None:
-    targets = [{"provider": "ds", "model": "a"}, {"provider": "openai", "model": "b"}]
-    found = router({"m": {"strategy": "priority", "targets": targets}})
-    assert all(names(found, "m") == ["ds/a", "openai/b"] for _ in range(20))
+def test_a_models_timeouts_win_over_its_providers() -> None:
+    found = router(
+        {"m": {**one(), "timeouts": {"idle": 3}}, "n": one()},
+        providers={"openai": {"timeouts": {"idle": 4, "total": 40}}},
+        sections={"timeouts": {"connect": 5}},
+    )
+    (target,) = found.route("m").targets
+    assert target.timeouts == Timeouts(connect=5, first_byte=600, first_token=600, idle=3, total=40)
+    assert found.route("n").targets[0].timeouts is None
 
 
-def test_weights_are_shares_of_the_first_place() -> None:
-    targets = [
-        {"provider": "openai", "weight": 3},
-        {"provider": "ds", "weight": 1},
-        {"provider": "groq", "weight": 0},
-    ]
-    found = router({"m": {"strategy": "weighted", "targets": targets}})
-    orders = [names(found, "m") for _ in range(4000)]
-    first = Counter(order[0] for order in orders)
-    assert first["openai/m"] / 4000 == pytest.approx(0.75, abs=0.03)
-    assert first["ds/m"] / 4000 == pytest.approx(0.25, abs=0.03)
-    assert all(order[-1] == "groq/m" for order in orders)
-    assert all(len(set(order)) == 3 for order in orders)
-
-
-def test_the_second_place_goes_by_weight_too() -> None:
-    targets = [{"provider": p, "weight": w} for p, w in (("openai", 8), ("ds", 3), ("groq", 1))]
-    found = router({"m": {"strategy": "weighted", "targets": targets}})
-    orders = [names(found, "m") for _ in range(8000)]
-    second = Counter(order[1] for order in orders if order[0] == "openai/m")
-    assert second["ds/m"] / second.total() == pytest.approx(0.75, abs=0.03)
-
-
-@pytest.mark.parametrize("dice", [0.0, 1.0, 1e-300, 1 - 1e-16])
-def test_no_throw_of_the_dice_fails(dice: float) -> None:
-    targets = [
-        {"provider": p, "weight": w} for p, w in (("openai", 1e-9), ("ds", 1e9), ("groq", 0))
-    ]
-    found = router({"m": {"strategy": "weighted", "targets": targets}})
-    found._dice = lambda: dice
-    assert len(names(found, "m")) == 3
-    assert names(found, "m")[-1] == "groq/m"
-
-
-def test_fallbacks_come_behind_every_target() -> None:
-    found = router({
-        "a": {"targets": [{"provider": "openai"}, {"provider": "ds"}],
-              "fallbacks": ["b", "or/x/y"]},
-        "b": {"targets": [{"provider": "groq"}], "fallbacks": ["a"]},
-    })  # fmt: skip
-    assert names(found, "a") == ["openai/a", "ds/a", "groq/b", "or/x/y"]
-
-
-def test_no_target_is_tried_twice() -> None:
-    found = router({
-        "a": {"targets": [{"provider": "openai", "model": "x"}], "fallbacks": ["b", "b", "openai/x"]},
-        "b": {"targets": [{"provider": "openai", "model": "x"}, {"provider": "ds", "model": "x"}]},
-    })  # fmt: skip
-    assert names(found, "a") == ["openai/x", "ds/x"]
+def test_targets_are_shared_between_routes() -> None:
+    found = router({"m": one(model="x"), "n": one(model="x")})
+    first, second, direct = (found.route(name) for name in ("m", "n", "openai/x"))
+    assert first.candidates[0].health is second.candidates[0].health
+    assert first.candidates[0].health is direct.candidates[0].health
 
 
 @pytest.mark.parametrize(
@@ -134,23 +87,164 @@ def test_no_target_is_tried_twice() -> None:
     ],
 )
 def test_provider_and_model_address_a_target(model: str, expected: str) -> None:
-    route = router().route(model)
+    found = router()
+    route = found.route(model)
     assert route.name == model
     assert route.settings is None
-    assert [f"{t.provider}/{t.model}" for t in route.targets] == [expected]
-
-
-def test_a_configured_name_wins_over_an_address() -> None:
-    found = router({"openai/gpt-5.4": {"targets": [{"provider": "ds", "model": "x"}]}})
-    assert names(found, "openai/gpt-5.4") == ["ds/x"]
+    assert order(found, model) == [expected]
+    assert found.chain(route, "general") == ()
 
 
 @pytest.mark.parametrize(
     "model", ["", "nothing", "openai", "openai/", "/gpt", "other/gpt-5.4", "OPENAI/gpt", "gpt-5.4"]
 )
 def test_unknown_models(model: str) -> None:
+    found = router()
     with pytest.raises(ModelNotFound):
-        router().route(model)
+        found.route(model)
+    assert found.canonical(model) == model
+
+
+# --- aliases and globs ----------------------------------------------------------------------------
+
+PRECEDENCE = {
+    "openai/exact": one("ds", model="configured"),
+    "a": {**one("groq", model="aliased"), "aliases": ["openai/alias", "openai/glob-*", "other"]},
+    "openai/*": one("groq", model="glob"),
+    "gpt-*": one("groq", model="short"),
+    "gpt-4*": one("groq", model="long"),
+    "gpt-5*": one("groq", model="first"),
+    "g?t-5*": one("groq", model="fewer"),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("openai/exact", "ds/configured"),
+        ("openai/alias", "groq/aliased"),
+        ("openai/glob-1", "openai/glob-1"),  # an address wins over globs
+        ("other", "groq/aliased"),
+        ("gpt-3", "groq/short"),
+        ("gpt-4", "groq/long"),
+        ("gpt-4o", "groq/long"),
+        ("gpt-5", "groq/first"),
+        ("gqt-5", "groq/fewer"),
+        ("gpt-", "groq/short"),
+    ],
+)
+def test_which_name_wins(model: str, expected: str) -> None:
+    assert order(router(PRECEDENCE), model) == [expected]
+
+
+def test_a_glob_wins_over_a_natural_home() -> None:
+    found = router({"gpt-5*": one("groq")}, natural_homes=True)
+    assert order(found, "gpt-5.4") == ["groq/gpt-5.4"]
+    assert order(found, "gpt-4o") == ["openai/gpt-4o"]
+
+
+def test_an_alias_is_the_model_itself() -> None:
+    found = router({"m": {**one(), "aliases": ["n", "o-*"]}})
+    for alias in ("n", "o-1", "o-"):
+        assert found.route(alias) is found.route("m")
+        assert found.canonical(alias) == "m"
+    assert found.canonical("m") == "m"
+    assert list(found.routes) == ["m"]
+    with pytest.raises(ModelNotFound):
+        found.route("xo-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "asked", "upstream"),
+    [
+        ("claude-*", None, "claude-opus-4-6", "claude-opus-4-6"),
+        ("claude-*", "anthropic/claude-*", "claude-opus", "anthropic/claude-opus"),
+        ("claude-*", "fixed", "claude-opus", "fixed"),
+        ("mine/*", "*", "mine/a/b", "a/b"),
+        ("*-x-*", "*/*", "a-x-b", "a/b"),
+        ("*-x-*", "*", "a-x-b", "a"),
+        ("v[12]-*", "*", "v2-z", "z"),
+        ("v?", None, "v7", "v7"),
+        ("m-*", "*", "m-*", "*"),
+        ("m-*", "a-*-b", "m-", "a--b"),
+    ],
+)
+def test_what_the_upstream_is_asked_for(
+    name: str, model: str | None, asked: str, upstream: str
+) -> None:
+    settings = one() if model is None else one(model=model)
+    found = router({name: settings})
+    route = found.route(asked)
+    assert route.name == asked
+    assert route.settings is not None
+    assert order(found, asked) == [f"openai/{upstream}"]
+    assert found.routes == {}
+
+
+def test_globs_are_case_sensitive_and_whole() -> None:
+    found = router({"claude-*": one(), "v[ab]": one()})
+    for model in ("Claude-3", "xclaude-3", "vc", "vab", "claude"):
+        with pytest.raises(ModelNotFound):
+            found.route(model)
+
+
+def test_a_name_that_looks_like_a_glob_stands_for_itself() -> None:
+    found = router({"sonnet[1m]": one(model="big"), "sonnet*": one(model="small")})
+    assert order(found, "sonnet[1m]") == ["openai/big"]
+
+
+def test_routes_that_are_made_on_demand_are_kept_but_not_without_bound() -> None:
+    found = router({"m-*": one()})
+    first = found.route("m-0")
+    assert found.route("m-0") is first
+    direct = found.route("openai/x")
+    assert found.route("openai/x") is direct
+    for number in range(1030):
+        found.route(f"m-{number}")
+    assert found.route("openai/x") is not direct
+    long = "openai/" + "x" * 300
+    assert found.route(long) is not found.route(long)
+
+
+def test_instances_of_a_glob_have_peers_and_fallbacks() -> None:
+    found = router(
+        {
+            "m-*": {
+                "targets": [{"provider": "openai"}, {"provider": "ds"}],
+                "fallbacks": ["z"],
+            },
+            "z": one(),
+        }
+    )
+    route = found.route("m-1")
+    assert len({id(each.health) for each in route.candidates}) == 2
+    assert [each.name for each in found.chain(route, "general")] == ["z"]
+
+
+# --- chains ---------------------------------------------------------------------------------------
+
+
+def test_each_chain_has_its_own_models() -> None:
+    found = router(
+        {
+            "a": {
+                **one(),
+                "fallbacks": ["b", "or/x/y", "nick"],
+                "on_context_window": ["c-long"],
+                "on_content_policy": ["b"],
+            },
+            "b": {**one(), "aliases": ["nick"]},
+            "c-*": one(),
+        }
+    )
+    route = found.route("a")
+    assert [each.name for each in found.chain(route, "general")] == ["b", "or/x/y", "b"]
+    assert [each.name for each in found.chain(route, "on_context_window")] == ["c-long"]
+    assert [each.name for each in found.chain(route, "on_content_policy")] == ["b"]
+    assert list(found.chain(found.route("b"), "general")) == []
+
+
+# --- natural homes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +281,7 @@ def test_natural_homes(model: str, home: str | None) -> None:
         with pytest.raises(ModelNotFound):
             found.route(model)
     else:
-        assert names(found, model) == [f"{home}/{model}"]
+        assert order(found, model) == [f"{home}/{model}"]
 
 
 @pytest.mark.parametrize(
@@ -210,11 +304,24 @@ def test_the_home_that_says_most_wins(globs: list[str], home: str) -> None:
         )
         for name, glob in zip(("first", "second"), globs, strict=True)
     }
-    found = Router(Config(), providers, natural_homes=True)
-    assert names(found, "a-b-c") == [f"{home}/a-b-c"]
+    found = Router(Config(), providers, Board(Config()), natural_homes=True)
+    assert order(found, "a-b-c") == [f"{home}/a-b-c"]
 
 
 def test_the_words_for_unknown_and_forbidden_do_not_grow() -> None:
     with pytest.raises(ModelNotFound) as caught:
         router().route("x" * 100_000)
     assert len(caught.value.message) < 500
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_any_name_is_found_or_refused(model: str) -> None:
+    try:
+        found = ROUTER.route(model)
+    except ModelNotFound:
+        assert not model.startswith(("openai/", "gpt-"))
+    else:
+        assert found.name in (model, "a")
+
+
+ROUTER = router(PRECEDENCE, natural_homes=True)

@@ -1,4 +1,4 @@
-"""The gRPC client: a `ChatCore` whose other half runs somewhere else.
+"""The gRPC client: a `ChatCore`, and a `RouteCore`, whose other half runs somewhere else.
 
 ::
 
@@ -24,6 +24,7 @@ import grpc
 import grpc.aio
 
 from headgate import metadata
+from headgate.admin.v1 import route_service_pb2, route_service_pb2_grpc
 from headgate.core import CallContext, EventStream, deadline_after
 from headgate.errors import (
     DeadlineExceeded,
@@ -113,6 +114,7 @@ class Client:
         # The stubs are typed for both flavours of channel; ours is always the async one.
         self._chat: Any = None
         self._models: Any = None
+        self._routes: Any = None
 
     def __repr__(self) -> str:
         return f"headgate.Client({self._target!r})"
@@ -179,6 +181,30 @@ class Client:
         call = self._models.GetModel(request, metadata=sent, timeout=left)
         return cast(model_service_pb2.Model, await _typed(call, context))
 
+    async def explain(
+        self,
+        request: route_service_pb2.ExplainRequest,
+        context: CallContext | None = None,
+    ) -> route_service_pb2.ExplainResponse:
+        """Where a request would go and why. For administrators. Raises `GatewayError`."""
+        context = self._context(context, None)
+        _, sent, left = self._prepare(context)
+        call = self._routes.Explain(request, metadata=sent, timeout=left)
+        return cast(route_service_pb2.ExplainResponse, await _typed(call, context))
+
+    async def list_targets(
+        self,
+        request: route_service_pb2.ListTargetsRequest | None = None,
+        context: CallContext | None = None,
+    ) -> route_service_pb2.ListTargetsResponse:
+        """The live state of every target. For administrators. Raises `GatewayError`."""
+        context = self._context(context, None)
+        _, sent, left = self._prepare(context)
+        call = self._routes.ListTargets(
+            request or route_service_pb2.ListTargetsRequest(), metadata=sent, timeout=left
+        )
+        return cast(route_service_pb2.ListTargetsResponse, await _typed(call, context))
+
     async def ready(self) -> bool:
         """Whether the core says that it is serving (grpc.health.v1)."""
         check: Any = self._connect().unary_unary(_HEALTH_CHECK)
@@ -192,7 +218,7 @@ class Client:
         """Closes the channel; calls under way are cancelled."""
         if self._channel is not None:
             channel, self._channel = self._channel, None
-            self._chat = self._models = None
+            self._chat = self._models = self._routes = None
             await channel.close()
 
     async def __aenter__(self) -> Client:
@@ -253,6 +279,16 @@ class Client:
             sent.append((metadata.TRACESTATE, context.tracestate))
         if context.hops:
             sent.append((metadata.HOPS, str(context.hops)))
+        if context.idempotency_key:
+            idempotency_key = metadata.idempotency_key(context.idempotency_key)
+            if idempotency_key:
+                sent.append((metadata.IDEMPOTENCY_KEY, idempotency_key))
+        if context.cache:
+            wish = metadata.cache_wish(context.cache)
+            if wish:
+                sent.append((metadata.CACHE, wish))
+        if context.headers:
+            sent.extend(metadata.callers_headers(context.headers))
         self._connect()
         return self._chat, sent, left
 
@@ -270,6 +306,7 @@ class Client:
             self._channel = channel
             self._chat = chat_service_pb2_grpc.ChatServiceStub(channel)
             self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+            self._routes = route_service_pb2_grpc.RouteServiceStub(channel)
         return self._channel
 
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from headgate import metadata
+from headgate.admin.v1 import route_service_pb2
 from headgate.v1 import chat_pb2, model_service_pb2
 
 
@@ -28,7 +29,8 @@ class CallContext:
             alternative names); empty without mTLS.
         traceparent, tracestate: W3C trace context, passed on as they are.
         hops: how many gateways the call has passed already.
-        headers: the caller's ``x-...`` headers or metadata, by lower-case name, for routing rules.
+        headers: the caller's ``x-...`` headers or metadata, by lower-case name, for routing rules; never
+            shown in a repr, since some name their secrets so.
         idempotency_key: repeated unary calls with the same one run once.
         cache: what the caller wants of the exact cache: ``on``, ``off`` or ``refresh``; None leaves it to
             the configuration.
@@ -41,7 +43,7 @@ class CallContext:
     traceparent: str | None = None
     tracestate: str | None = None
     hops: int = 0
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     idempotency_key: str | None = None
     cache: str | None = None
 
@@ -149,4 +151,23 @@ class ChatCore(Protocol):
 
     async def ready(self) -> bool:
         """Whether calls can be taken now: false while starting, draining or unreachable."""
+        ...
+
+
+class RouteCore(Protocol):
+    """What operators are told about routing. Both methods raise `headgate.errors.GatewayError`.
+
+    `headgate.Client` satisfies it over a gRPC channel, the server's `Admin` directly.
+    """
+
+    async def explain(
+        self, request: route_service_pb2.ExplainRequest, context: CallContext
+    ) -> route_service_pb2.ExplainResponse:
+        """Where a request would go and why; calls no provider."""
+        ...
+
+    async def list_targets(
+        self, request: route_service_pb2.ListTargetsRequest, context: CallContext
+    ) -> route_service_pb2.ListTargetsResponse:
+        """The live state of every target."""
         ...

@@ -38,7 +38,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from headgate.v1 import errors_pb2
+from headgate.v1 import chat_pb2, errors_pb2
 
 DOMAIN = "headgate"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -49,7 +49,9 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 MAX_MESSAGE_BYTES = 1024
 MAX_VIOLATIONS = 8
 _MAX_VIOLATION_BYTES = 256
-_MAX_VIOLATIONS_BYTES = 1024  # of all of them together
+# Of all violations together, and of what was tried in the room that they leave: few errors have both.
+_MAX_DETAIL_BYTES = 1024
+_MAX_SERVED_BYTES = 768
 _MAX_FACT_BYTES = 128
 _MAX_FACTS = 6
 _MAX_RETRY_SECONDS = 10 * 365 * 24 * 3600.0
@@ -72,6 +74,8 @@ class GatewayError(Exception):
         metadata: facts for the caller's log: ``provider``, ``model``, ``upstream_status``,
             ``upstream_code``. A few short ones.
         request_id: of the call that failed, once it has.
+        served: what was tried; None if nothing was. Setting it keeps a copy: without the single attempts,
+            or None, where it would not fit into a status.
     """
 
     reason: ClassVar[errors_pb2.ErrorReason.ValueType] = errors_pb2.ERROR_REASON_INTERNAL
@@ -89,6 +93,8 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.metadata: dict[str, str] = {}
         self.request_id: str | None = None
+        self._room = _MAX_DETAIL_BYTES
+        self._served: chat_pb2.Served | None = None
         super().__init__(self.message)
         if metadata:
             self.with_metadata(**metadata)
@@ -99,6 +105,23 @@ class GatewayError(Exception):
             if key not in self.metadata and len(self.metadata) < _MAX_FACTS:
                 self.metadata[key] = _clip(value, _MAX_FACT_BYTES)
         return self
+
+    @property
+    def served(self) -> chat_pb2.Served | None:  # noqa: D102 - described above
+        return self._served
+
+    @served.setter
+    def served(self, served: chat_pb2.Served | None) -> None:
+        kept = None
+        if served is not None:
+            kept = chat_pb2.Served()
+            kept.CopyFrom(served)
+            room = min(self._room, _MAX_SERVED_BYTES)
+            if kept.ByteSize() > room:
+                kept.ClearField("tried")
+            if kept.ByteSize() > room:
+                kept = None
+        self._served = kept
 
 
 class InvalidRequest(GatewayError):
@@ -118,15 +141,15 @@ class InvalidRequest(GatewayError):
     ) -> None:
         super().__init__(message, retry_after=retry_after, metadata=metadata)
         self.violations: list[FieldViolation] = []
-        room = _MAX_VIOLATIONS_BYTES
         for violation in violations[:MAX_VIOLATIONS]:
             clipped = FieldViolation(
                 _clip(violation.field, _MAX_VIOLATION_BYTES),
                 _clip(violation.description, _MAX_VIOLATION_BYTES),
             )
-            room -= len(clipped.field.encode()) + len(clipped.description.encode())
-            if room < 0:
+            size = len(clipped.field.encode()) + len(clipped.description.encode())
+            if size > self._room:
                 break
+            self._room -= size
             self.violations.append(clipped)
 
     @classmethod
@@ -289,7 +312,7 @@ _BY_CODE: dict[grpc.StatusCode, type[GatewayError]] = {
 
 
 def to_status(error: GatewayError, request_id: str = "") -> status_pb2.Status:
-    """The error as google.rpc.Status: ErrorInfo, and the details that its kind has."""
+    """The error as google.rpc.Status: ErrorInfo, the details that its kind has, what was tried."""
     status = status_pb2.Status(code=error.grpc_code.value[0], message=error.message)
     info = error_details_pb2.ErrorInfo(
         reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
@@ -314,6 +337,8 @@ def to_status(error: GatewayError, request_id: str = "") -> status_pb2.Status:
         _attach(status, retry)
     if request_id:
         _attach(status, error_details_pb2.RequestInfo(request_id=request_id))
+    if error.served is not None:
+        _attach(status, error.served)
     return status
 
 
@@ -329,12 +354,14 @@ def from_status(status: status_pb2.Status) -> GatewayError:
     metadata: dict[str, str] = {}
     retry_after: float | None = None
     request_id: str | None = None
+    tried: chat_pb2.Served | None = None
     violations: list[FieldViolation] = []
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         bad = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
         request = error_details_pb2.RequestInfo()
+        served = chat_pb2.Served()
         try:
             if detail.Unpack(info) and info.domain == DOMAIN:
                 found = _BY_REASON.get(info.reason)
@@ -345,6 +372,8 @@ def from_status(status: status_pb2.Status) -> GatewayError:
                 retry_after = max(retry.retry_delay.ToNanoseconds() / 1e9, 0.0)
             elif detail.Unpack(request):
                 request_id = request.request_id
+            elif detail.Unpack(served):
+                tried = served
         except DecodeError:
             continue  # not of our making: a proxy's, or damaged on the way
     cls = found or _judge(code, status.message)
@@ -356,6 +385,7 @@ def from_status(status: status_pb2.Status) -> GatewayError:
     else:
         error = cls(status.message, retry_after=retry_after, metadata=metadata)
     error.request_id = request_id
+    error.served = tried
     return error
 
 
@@ -392,7 +422,8 @@ def _attach(
     | error_details_pb2.BadRequest
     | error_details_pb2.QuotaFailure
     | error_details_pb2.RetryInfo
-    | error_details_pb2.RequestInfo,
+    | error_details_pb2.RequestInfo
+    | chat_pb2.Served,
 ) -> None:
     packed = any_pb2.Any()
     packed.Pack(detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Iterable
@@ -29,31 +30,71 @@ REPEATED = "x-headgate-repeated"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-
 # What routing rules may look at: headers of these beginnings, but for those with a meaning of their own.
-_CALLERS = "x-"
+CALLERS = "x-"
 _OWN = ("x-headgate-", "x-request-id", "x-api-key", "x-goog-", "x-stainless-", "x-forwarded-")
+# Names that gRPC takes, too; it refuses the whole call for any other. "-bin" means bytes to it.
+_CALLERS_NAME = re.compile(r"x-[a-z0-9_.-]{0,126}(?<!-bin)")
+_PRINTABLE = re.compile(r"[ -~]*")
 _MAX_CALLERS_HEADERS = 32
 _MAX_CALLERS_VALUE = 512
+# gRPC peers accept 8 KiB of metadata by default, and a key may be half of it.
+_MAX_CALLERS_BYTES = 2048
+_MAX_IDEMPOTENCY_KEY = 255
+_MAX_CACHE_WISH = 32
 
 
 def callers_headers(given: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The headers or metadata for routing rules: ``x-...``, in lower case, printable, a few.
+    """The headers or metadata for routing rules: ``x-...``, printable, a few, 2 KiB at most, by name.
+
+    What does not fit is left out. Applied to its own result it changes nothing, so that rules see the
+    same wherever it is applied first.
 
     Args:
         given: names in lower case, and values.
     """
-    found = [
-        (name, value)
-        for name, value in given
-        if name.startswith(_CALLERS)
-        and not name.startswith(_OWN)
-        and not name.endswith("-bin")
-        and len(value) <= _MAX_CALLERS_VALUE
-        and value.isascii()
-        and value.isprintable()
-    ]
-    return tuple(found[:_MAX_CALLERS_HEADERS])
+    found: list[tuple[str, str]] = []
+    room = _MAX_CALLERS_BYTES
+    for name, value in given:
+        if not name.startswith(CALLERS) or name.startswith(_OWN):
+            continue
+        value = value.strip(" \t")
+        if (
+            len(value) > _MAX_CALLERS_VALUE
+            or not _CALLERS_NAME.fullmatch(name)
+            or not _PRINTABLE.fullmatch(value)
+        ):
+            continue
+        size = len(name) + len(value)
+        if size > room or len(found) == _MAX_CALLERS_HEADERS:
+            break
+        room -= size
+        found.append((name, value))
+    # HTTP/2 does not keep the order of different names.
+    return tuple(sorted(found, key=_name))
+
+
+def _name(header: tuple[str, str]) -> str:
+    return header[0]
+
+
+def idempotency_key(given: str | None) -> str | None:
+    """The caller's idempotency key in a form that can travel; None if there is none.
+
+    A key that is too long or not printable is as good as any other, and becomes its digest. To leave it
+    out would run the call twice.
+    """
+    if not given or not (given := given.strip(" \t")):
+        return None
+    if len(given) <= _MAX_IDEMPOTENCY_KEY and _PRINTABLE.fullmatch(given):
+        return given
+    return f"sha256:{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def cache_wish(given: str | None) -> str | None:
+    """What the caller wants of the cache, in lower case; None for nothing, and for what is no word."""
+    wish = given.strip().lower() if given else ""
+    return wish if wish.isascii() and wish.isalpha() and len(wish) <= _MAX_CACHE_WISH else None
 
 
 def new_request_id() -> str:

@@ -211,6 +211,8 @@ class MessageWriter:
             )
 
     def _end_text(self, part: _Part, rest: content_pb2.Part, out: list[bytes]) -> None:
+        if citations_within(part.initial, self._origin):
+            return  # the block has begun with them
         annotations = [*part.cited, *rest.annotations]
         found = citations_within(rest, self._origin) or citations_of(annotations, self._origin)
         for citation in found:

@@ -40,6 +40,7 @@ from headgate_server.config.resilience import (
 from headgate_server.config.routes import (
     Affinity,
     Catalog,
+    Hedge,
     ModelRoute,
     Price,
     RouteRule,
@@ -74,6 +75,7 @@ __all__ = [
     "ConfigError",
     "Cors",
     "Facade",
+    "Hedge",
     "Idempotency",
     "Keys",
     "KindInfo",

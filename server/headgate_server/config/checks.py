@@ -5,17 +5,18 @@ vendors, dialects or strategies: what is available is passed in.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import get_args
 from urllib.parse import urlsplit
 
-from headgate_server.config.fields import Strategy
-from headgate_server.config.model import Auth, Facade, Listen
+from headgate_server.config.model import Auth, Facade
+from headgate_server.config.parts import Finding, Parts
 from headgate_server.config.problems import Path, did_you_mean, listing
-from headgate_server.config.routes import ModelRoute
+from headgate_server.config.route_checks import check_concurrency, check_routes
 from headgate_server.config.upstreams import Provider
 from headgate_server.config.values import TcpAddress, parse_address
+
+__all__ = ["Finding", "KindInfo", "Parts", "check"]
 
 _MIN_KEY_LENGTH = 8
 # Settings that mean something to some kinds only.
@@ -44,29 +45,6 @@ class KindInfo:
     """Settings that must be given, unless there is a base_url."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The sections to compare; None stands for what is declared but broken in itself."""
-
-    listen: Listen | None
-    auth: Auth | None
-    facade: Facade | None
-    providers: Mapping[str, Provider | None] | None
-    models: Mapping[str, ModelRoute | None] | None
-    targets: Sequence[tuple[Path, str]]
-    """Every provider that a target names, also in models that are broken otherwise."""
-    fallbacks: Sequence[tuple[Path, str]]
-    """Every model that a fallback names, likewise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong at a path; the reporter puts what the file says there for ``{found}``."""
-
-    path: Path
-    message: str
-
-
 def check(
     parts: Parts, kinds: Mapping[str, KindInfo] | None, strategies: Collection[str] | None
 ) -> Iterator[Finding]:
@@ -75,12 +53,29 @@ def check(
     yield from _keys(parts.auth)
     yield from _cors(parts.facade)
     for name, provider in (parts.providers or {}).items():
-        if provider is not None and kinds is not None:
+        if provider is None:
+            continue
+        if kinds is not None:
             yield from _provider(("providers", name), provider, kinds)
-    for name, route in (parts.models or {}).items():
-        if route is not None:
-            yield from _route(name, route, strategies)
-    yield from _references(parts)
+        yield from _provider_keys(("providers", name), provider)
+        yield from check_concurrency(("providers", name, "concurrency"), provider.concurrency)
+    yield from check_routes(parts, strategies)
+    yield from check_concurrency(("concurrency",), parts.concurrency)
+    yield from _sections(parts)
+
+
+def _sections(parts: Parts) -> Iterator[Finding]:
+    breaker, cache = parts.breaker, parts.cache
+    if breaker is not None and breaker.open_for > breaker.max_open:
+        yield Finding(
+            ("breaker", "open_for"),
+            "must not be longer than max_open; found {found}",
+        )
+    if cache is not None and cache.max_entry_bytes > cache.max_bytes:
+        yield Finding(
+            ("cache", "max_entry_bytes"),
+            "must not be more than max_bytes; found {found}",
+        )
 
 
 def _listeners(parts: Parts) -> Iterator[Finding]:
@@ -180,6 +175,7 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
     elsewhere = provider.base_url is not None and not kind.needs_base_url
     has_key = (
         provider.api_key is not None
+        or provider.api_keys
         or provider.bearer_token is not None
         or any(name.lower() in _CREDENTIAL_HEADERS for name in provider.headers)
     )
@@ -190,7 +186,8 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
             f'kind {provider.kind} needs an api_key; usually api_key: "${{{usual}}}"',
         )
     # With an API key, Vertex knows region and project by itself.
-    required = () if provider.kind == "vertex" and provider.api_key else kind.requires
+    keyed = provider.api_key is not None or bool(provider.api_keys)
+    required = () if provider.kind == "vertex" and keyed else kind.requires
     for name in required:
         if getattr(provider, name) is None and provider.base_url is None:
             yield Finding((*at, name), f"kind {provider.kind} needs a {name}")
@@ -202,11 +199,43 @@ def _provider(at: Path, provider: Provider, kinds: Mapping[str, KindInfo]) -> It
         yield Finding((*at, "options"), "options belong to kind local only; remove them")
     yield from _other_gateway(at, provider)
     if provider.kind == "local":
-        remote = provider.model_fields_set - {"kind", "options", "timeouts"}
+        remote = provider.model_fields_set - {"kind", "options", "timeouts", "concurrency"}
         for name in sorted(remote):
             if getattr(provider, name):
                 message = f"kind local runs in this process, so {name} has no effect; remove it"
                 yield Finding((*at, name), message)
+
+
+def _provider_keys(at: Path, provider: Provider) -> Iterator[Finding]:
+    keys = provider.api_keys
+    if not keys:
+        return
+    if provider.api_key is not None:
+        yield Finding(
+            (*at, "api_keys"), "give either api_key or api_keys; move the one into the list"
+        )
+    if provider.bearer_token is not None:
+        yield Finding(
+            (*at, "api_keys"), "api_keys have no effect beside a bearer_token; remove one of them"
+        )
+    if provider.kind == "headgate":
+        yield Finding(
+            (*at, "api_keys"),
+            "the key of another gateway belongs to the connection, so there can be only one; "
+            "write it as api_key",
+        )
+    if not any(key.weight > 0 for key in keys):
+        yield Finding((*at, "api_keys"), "every weight is 0; at least one must be above 0")
+    names: dict[str, int] = {}
+    secrets: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        name, secret = key.name or f"key-{index + 1}", key.key.get_secret_value()
+        for seen, field, value in ((names, "name", name), (secrets, "key", secret)):
+            if (first := seen.setdefault(value, index)) != index:
+                yield Finding(
+                    (*at, "api_keys", index, field),
+                    f"the same {field} as api_keys[{first}]; give each its own",
+                )
 
 
 def _other_gateway(at: Path, provider: Provider) -> Iterator[Finding]:
@@ -230,38 +259,3 @@ def _other_gateway(at: Path, provider: Provider) -> Iterator[Finding]:
             yield Finding(
                 (*at, "tls", name), "there is no such file, or it cannot be read: {found}"
             )
-
-
-def _route(name: str, route: ModelRoute, strategies: Collection[str] | None) -> Iterator[Finding]:
-    at: Path = ("models", name)
-    if strategies is not None and route.strategy not in strategies:
-        usable = [s for s in get_args(Strategy) if s in strategies]
-        message = (
-            "the strategy {found} is planned but not available in this version; "
-            f"available: {listing(usable)}"
-        )
-        yield Finding((*at, "strategy"), message)
-    if route.targets and not any(target.weight > 0 for target in route.targets):
-        yield Finding((*at, "targets"), "every weight is 0; at least one must be above 0")
-    for index, fallback in enumerate(route.fallbacks):
-        if fallback == name:
-            yield Finding(
-                (*at, "fallbacks", index), "a model cannot fall back to itself; remove it"
-            )
-        elif fallback in route.fallbacks[:index]:
-            yield Finding((*at, "fallbacks", index), "this fallback is listed twice; remove one")
-
-
-def _references(parts: Parts) -> Iterator[Finding]:
-    for what, references, names in (
-        ("provider", parts.targets, parts.providers),
-        ("model", parts.fallbacks, parts.models),
-    ):
-        if names is None:
-            continue
-        declared = sorted(names)
-        for path, name in references:
-            if name not in names:
-                hint = did_you_mean(name, declared)
-                tail = f"{hint and ';'}{hint} (declared: {listing(declared)})"
-                yield Finding(path, f"no {what} {{found}}{tail}")

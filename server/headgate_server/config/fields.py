@@ -3,7 +3,7 @@
 Must not know where a field stands.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
@@ -66,6 +66,14 @@ def _caller_header(value: str) -> str:
     return name
 
 
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _several_schema(one: dict[str, object]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one}]})
+
+
 def _text(value: str) -> str:
     if not value or values.has_control_characters(value):
         msg = "expected a text that is not empty and has no control characters"
@@ -102,6 +110,14 @@ Ratio = Annotated[float, AfterValidator(_ratio)]
 PositiveRatio = Annotated[float, AfterValidator(_positive_ratio)]
 CallerHeader = Annotated[str, AfterValidator(_caller_header)]
 Text = Annotated[str, AfterValidator(_text)]
+Globs = Annotated[
+    tuple[Text, ...], BeforeValidator(_one_or_several), _several_schema({"type": "string"})
+]
+Modalities = Annotated[
+    tuple[Modality, ...],
+    BeforeValidator(_one_or_several),
+    _several_schema({"enum": list(get_args(Modality)), "type": "string"}),
+]
 ListenAddress = Annotated[str, AfterValidator(values.listen_address)]
 BaseUrl = Annotated[str, AfterValidator(values.base_url)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

@@ -35,15 +35,21 @@ def load_config(
     Raises:
         ConfigError: With every problem that was found.
     """
-    name = os.fspath(path)
+    text = read_config(path)
+    return parse_config(
+        text, os.fspath(path), kinds=kinds, strategies=strategies, env=env, options=options
+    )
+
+
+def read_config(path: str | os.PathLike[str]) -> bytes:
+    """Return what a configuration file says, unparsed. Raises `ConfigError`."""
     try:
         with Path(path).open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or "not a usable file name"
         message = f"cannot read the configuration file: {reason}"
-        raise ConfigError([Problem(name, None, None, "", message)]) from None
-    return parse_config(text, name, kinds=kinds, strategies=strategies, env=env, options=options)
+        raise ConfigError([Problem(os.fspath(path), None, None, "", message)]) from None
 
 
 def parse_config(

@@ -49,7 +49,9 @@ class Breaker(Section):
     enabled: bool = Field(default=True, description="Whether there is one.")
     window: Seconds = Field(default=30.0, description="How far back it looks.")
     min_requests: Count = Field(
-        default=10, description="It does not open before so many requests in the window."
+        default=10,
+        description="It does not open before so many requests in the window; as many failures in a row "
+        "open it whatever was before.",
     )
     failure_ratio: PositiveRatio = Field(
         default=0.5, description="The share of failures in the window at which it opens."

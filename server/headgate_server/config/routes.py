@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from headgate_server.config.fields import (
     AffinityKey,
     CallerHeader,
     Count,
     CountOrZero,
+    Globs,
+    Modalities,
     Modality,
     PositiveRatio,
     PublicName,
@@ -192,33 +194,19 @@ class When(Section):
     Texts are globs; of several in a list, one must match.
     """
 
-    model: tuple[Text, ...] | None = Field(
-        default=None, description="The public model that was asked for."
-    )
-    tenant: tuple[Text, ...] | None = Field(default=None, description="The caller's tenant.")
-    metadata: Mapping[Text, tuple[Text, ...]] | None = Field(
+    model: Globs | None = Field(default=None, description="The public model that was asked for.")
+    tenant: Globs | None = Field(default=None, description="The caller's tenant.")
+    metadata: Mapping[Text, Globs] | None = Field(
         default=None, description="Members of the request's metadata."
     )
-    headers: Mapping[CallerHeader, tuple[Text, ...]] | None = Field(
+    headers: Mapping[CallerHeader, Globs] | None = Field(
         default=None, description="Headers (REST) or metadata (gRPC) that begin with x-."
     )
     tokens: TokenRange | None = Field(default=None, description="The prompt's estimated length.")
-    modality: tuple[Modality, ...] | None = Field(
+    modality: Modalities | None = Field(
         default=None, description="Kinds of input of which the request holds at least one."
     )
     tools: bool | None = Field(default=None, description="Whether the request offers tools.")
-
-    @field_validator("model", "tenant", "modality", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("metadata", "headers", mode="before")
-    @classmethod
-    def _each_one_or_several(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: (one,) if isinstance(one, str) else one for name, one in value.items()}
 
 
 class RouteRule(Section):

@@ -9,14 +9,17 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from headgate_server.config.checks import Finding, KindInfo, Parts, check
+from headgate_server.config.checks import KindInfo, check
 from headgate_server.config.explain import explain, quoted
 from headgate_server.config.model import Auth, Config, Facade, Listen
+from headgate_server.config.parts import Finding, Parts
 from headgate_server.config.problems import ConfigError, Path
-from headgate_server.config.routes import ModelRoute
+from headgate_server.config.resilience import Breaker, Cache
+from headgate_server.config.route_checks import CHAINS
+from headgate_server.config.routes import ModelRoute, RouteRule
 from headgate_server.config.section import Section
 from headgate_server.config.source import Source
-from headgate_server.config.upstreams import Provider
+from headgate_server.config.upstreams import Concurrency, Provider
 
 _S = TypeVar("_S", bound=Section)
 
@@ -67,7 +70,7 @@ def _text(finding: Finding, source: Source) -> str:
 
 def _parts(source: Source, config: Config | None, known: Collection[Path]) -> Parts:
     """Return the sections that are valid by themselves, whatever is wrong with the others."""
-    targets, fallbacks = _references(source.data)
+    targets, references, aliases = _references(source.data)
     if config is not None and not known:
         return Parts(
             config.listen,
@@ -76,7 +79,12 @@ def _parts(source: Source, config: Config | None, known: Collection[Path]) -> Pa
             config.providers,
             config.models,
             targets,
-            fallbacks,
+            references,
+            aliases,
+            config.routes,
+            config.concurrency,
+            config.breaker,
+            config.cache,
         )
     data = source.data
 
@@ -107,17 +115,28 @@ def _parts(source: Source, config: Config | None, known: Collection[Path]) -> Pa
         named(Provider, "providers"),
         named(ModelRoute, "models"),
         targets,
-        fallbacks,
+        references,
+        aliases,
+        [section(RouteRule, rule, ("routes", index)) for index, rule in _items(data.get("routes"))],
+        single(Concurrency, "concurrency"),
+        single(Breaker, "breaker"),
+        single(Cache, "cache"),
     )
 
 
 _References = list[tuple[Path, str]]
 
 
-def _references(data: Mapping[str, object]) -> tuple[_References, _References]:
-    """Return what targets and fallbacks name, from data that may be of any shape."""
+def _references(
+    data: Mapping[str, object],
+) -> tuple[_References, _References, _References]:
+    """Return the providers of targets, the models of fallbacks and rules, and the aliases.
+
+    All with their paths, from data that may be of any shape.
+    """
     targets: _References = []
-    fallbacks: _References = []
+    references: _References = []
+    aliases: _References = []
     models = data.get("models")
     for name, route in models.items() if isinstance(models, Mapping) else ():
         entry = route if isinstance(route, Mapping) else {}
@@ -125,10 +144,16 @@ def _references(data: Mapping[str, object]) -> tuple[_References, _References]:
             provider = target.get("provider") if isinstance(target, Mapping) else None
             if isinstance(provider, str):
                 targets.append((("models", name, "targets", index, "provider"), provider))
-        for index, fallback in _items(entry.get("fallbacks")):
-            if isinstance(fallback, str):
-                fallbacks.append((("models", name, "fallbacks", index), fallback))
-    return targets, fallbacks
+        for key, found in (("aliases", aliases), *((chain, references) for chain in CHAINS)):
+            for index, other in _items(entry.get(key)):
+                if isinstance(other, str):
+                    found.append((("models", name, key, index), other))
+    for index, rule in _items(data.get("routes")):
+        for key in ("use", "shadow"):
+            other = rule.get(key) if isinstance(rule, Mapping) else None
+            if isinstance(other, str):
+                references.append((("routes", index, key), other))
+    return targets, references, aliases
 
 
 def _items(value: object) -> Iterator[tuple[int, object]]:

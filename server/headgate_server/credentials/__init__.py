@@ -17,7 +17,7 @@ def authorizer(settings: Provider, vendor: Vendor) -> Authorize | None:
     Raises:
         ConfigError: the cloud's library is not installed, or the credentials cannot be read.
     """
-    if settings.api_key or settings.bearer_token:
+    if settings.api_key or settings.api_keys or settings.bearer_token:
         return None
     if vendor.auth == "aws" and "authorization" not in map(str.lower, settings.headers):
         from headgate_server.credentials import aws

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from headgate_server.config import KindInfo, Provider
+from headgate_server.keyring import Key, Keyring
 from headgate_server.providers.anthropic import AnthropicDialect
 from headgate_server.providers.base import Dialect, Endpoint
 from headgate_server.providers.bedrock import BedrockDialect
@@ -78,12 +79,58 @@ def vendor_of(kind: str, base_url: str | None) -> Vendor:
 
 
 def endpoint_of(settings: Provider, vendor: Vendor) -> Endpoint:
-    """Where a configured provider is, and the headers that authenticate us there."""
+    """Where a configured provider is, and the headers that authenticate us there.
+
+    Of several keys it is the first: what is not told which to take, such as a check of the
+    configuration, takes that.
+    """
+    secret = settings.api_keys[0].key if settings.api_keys else settings.api_key
+    return _endpoint(settings, vendor, secret.get_secret_value() if secret else None)
+
+
+def keyring_of(settings: Provider, vendor: Vendor) -> Keyring | None:
+    """The keys of a configured provider; None if none of the configuration goes to the upstream.
+
+    So it is for the embedded model, for servers that ask for no key, for clouds that sign or renew
+    their tokens, and for another gateway, whose key belongs to its connection.
+    """
+    if settings.kind in ("local", "headgate") or settings.bearer_token:
+        return None
+    if settings.api_keys:
+        named = [
+            (each.name or f"key-{number}", each.weight, each.key)
+            for number, each in enumerate(settings.api_keys, 1)
+        ]
+    elif settings.api_key:
+        named = [("key", 1.0, settings.api_key)]
+    else:
+        return None
+    return Keyring(
+        [
+            Key(name, weight, _endpoint(settings, vendor, secret.get_secret_value()))
+            for name, weight, secret in named
+        ]
+    )
+
+
+def secrets_of(settings: Provider) -> tuple[str, ...]:
+    """Every text of a provider's settings that must not reach a caller or a log."""
+    secrets = [
+        *settings.headers.values(),
+        *(each.key for each in settings.api_keys),
+        settings.api_key,
+        settings.bearer_token,
+        settings.secret_access_key,
+        settings.session_token,
+    ]
+    return tuple(secret.get_secret_value() for secret in secrets if secret)
+
+
+def _endpoint(settings: Provider, vendor: Vendor, key: str | None) -> Endpoint:
     headers = {"content-type": "application/json"}
     if settings.bearer_token:
         headers["authorization"] = f"Bearer {settings.bearer_token.get_secret_value()}"
-    elif settings.api_key:
-        key = settings.api_key.get_secret_value()
+    elif key:
         name = _KEY_HEADERS.get(vendor.auth)
         headers |= {name: key} if name else {"authorization": f"Bearer {key}"}
     for name, value in (

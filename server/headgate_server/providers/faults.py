@@ -1,7 +1,8 @@
 """What all HTTP APIs' failures have in common: statuses, Retry-After, bodies of another form. Pure.
 
-A dialect's error module first looks for what its own vendor says in the body, and falls back to
-`of_status`.
+A dialect's error module first looks for what its own vendor says in the body by codes, then for the
+phrases in `wordings`, and falls back to `of_status`. Which fault of routing an error is, is said in
+`headgate_server.faults`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from headgate.errors import (
     UpstreamUnavailable,
 )
 from headgate.wire import MalformedJson, ShapeDecoder
+from headgate_server.providers.wordings import is_of_long_period, wait_in
 
 T = TypeVar("T")
 _MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
@@ -107,7 +109,16 @@ def of_answer(error: GatewayError, status: int, headers: Mapping[str, str]) -> G
     """The error with what every answer tells: its status, and how long to wait."""
     if error.retry_after is None:
         error.retry_after = retry_after(headers)
-    return error.with_metadata(upstream_status=str(status))
+    return patient(error.with_metadata(upstream_status=str(status)))
+
+
+def patient(error: GatewayError) -> GatewayError:
+    """A rate limit with the pause that its words ask for; if they tell of days instead, a quota."""
+    if type(error) is RateLimited and error.retry_after is None:
+        error.retry_after = wait_in(error.message)
+        if error.retry_after is None and is_of_long_period(error.message):
+            return QuotaExhausted(error.message, metadata=error.metadata)
+    return error
 
 
 # Bodies.

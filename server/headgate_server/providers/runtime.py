@@ -179,7 +179,7 @@ class HttpProvider:
         call = self._encode(request, target, key, stream=False)
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
-        answer = await self.upstream.complete(call, context.deadline)
+        answer = await self.upstream.complete(call, context.deadline, target.timeouts)
         if answer.status != 200:
             raise self.dialect.decode_error(answer.status, answer.headers, answer.body)
         try:
@@ -205,7 +205,7 @@ class HttpProvider:
         warned = not call.warnings
         async with (
             self._hold(context.deadline),
-            self.upstream.stream(call, context.deadline) as answer,
+            self.upstream.stream(call, context.deadline, target.timeouts) as answer,
         ):
             if answer.status != 200:
                 body = await answer.read_error()
@@ -220,6 +220,7 @@ class HttpProvider:
                 async for piece in answer:
                     batch = decoder.feed(piece)
                     if batch:
+                        answer.progressed()
                         if not warned:
                             warned = True
                             batch[0].started.warnings.extend(call.warnings)
@@ -254,7 +255,7 @@ class HttpProvider:
             return None
         if self.authorize is not None:
             call = await self.authorize(call, context.deadline)
-        answer = await self.upstream.complete(call, context.deadline)
+        answer = await self.upstream.complete(call, context.deadline, target.timeouts)
         if answer.status != 200:
             raise dialect.decode_error(answer.status, answer.headers, answer.body)
         try:

@@ -27,6 +27,8 @@ def loading(models: Mapping[str, object]) -> Iterator[None]:
 
 def print_banner(config: Config, addresses: Mapping[str, str]) -> None:
     """Prints to stdout, plain text, so that it can be copied and read by scripts."""
+    from headgate_server.globs import is_glob
+
     lines = ["Headgate is ready."]
     scheme = "https" if config.listen.tls else "http"
     if "rest" in addresses:
@@ -41,8 +43,9 @@ def print_banner(config: Config, addresses: Mapping[str, str]) -> None:
         direct = [name for name in config.providers if name != "local"]
         if direct:
             lines.append(f"Also PROVIDER/MODEL, with the providers {', '.join(direct)}.")
-    if "rest" in addresses and models:
-        lines += ["Try:", "  " + curl(config, addresses["rest"], models[-1])]
+    named = [name for name in models if not is_glob(name)]
+    if "rest" in addresses and named:
+        lines += ["Try:", "  " + curl(config, addresses["rest"], named[-1])]
     print("\n".join(lines), flush=True)  # noqa: T201 - the command's output
 
 

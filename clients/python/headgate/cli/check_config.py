@@ -43,9 +43,10 @@ def print_schema() -> None:
 def summary(path: Path, config: Config) -> str:
     """One line about a configuration."""
     listen = config.listen
+    rules = f"{_count(config.routes, 'routing rule')}, " if config.routes else ""
     return (
         f"{path} is valid: {_count(config.providers, 'provider')}, "
-        f"{_count(config.models, 'model')}, gRPC {listen.grpc}, REST {listen.rest}, "
+        f"{_count(config.models, 'model')}, {rules}gRPC {listen.grpc}, REST {listen.rest}, "
         f"TLS {'on' if listen.tls else 'off'}, auth {config.auth.mode}."
     )
 

@@ -216,6 +216,61 @@ def models(
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="The model that would be asked for.")],
+    message: Annotated[
+        str | None, typer.Option("--message", help="The prompt. Default: a greeting.")
+    ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option(
+            "--request", "-r", help="A file with a whole request as JSON, or - for stdin."
+        ),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", help="x-NAME=VALUE that would come with it; repeatable."),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Whose request it would be. Default: the key's.")
+    ] = None,
+    target: TargetOption = "127.0.0.1:50051",
+    key: KeyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """Say where a request would go and why, without sending it."""
+    from headgate.cli import explain
+
+    question = explain.Question(model, message, request, header or (), tenant)
+    explain.run(question, target, key, client_tls(tls, ca, cert, cert_key), as_json=as_json)
+
+
+@app.command()
+def targets(
+    route: Annotated[
+        str | None, typer.Option("--route", help="Only targets of this public model.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again each second.")] = False,
+    target: TargetOption = "127.0.0.1:50051",
+    key: KeyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """Tell how the targets of a running gateway are: breakers, latency, errors, benched keys."""
+    from headgate.cli import targets
+
+    client = client_tls(tls, ca, cert, cert_key)
+    targets.run(route, target, key, client, as_json=as_json, watch=watch)
+
+
+@app.command()
 def check_config(
     config: ConfigOption = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema.")] = False,

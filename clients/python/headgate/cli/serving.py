@@ -2,7 +2,7 @@
 
 The one place where server and facade meet. Order of a start: load local models, listen, tell. Order of an
 end (SIGTERM, SIGINT): say NOT_SERVING, take nothing new, let running calls end within `drain`, close. A
-second signal ends at once.
+second signal ends at once. SIGHUP reads the configuration again.
 """
 
 from __future__ import annotations
@@ -14,38 +14,68 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from headgate.cli import workers
+from headgate.cli import reloading, workers
 from headgate.listening import TlsFiles
 
 if TYPE_CHECKING:
+    from headgate.cli.reloading import Reloader
     from headgate.client import Tls
     from headgate_facade.settings import FacadeSettings
-    from headgate_server.config import Config
+    from headgate_server.app import App
+    from headgate_server.config import Config, Problem
+    from headgate_server.config.changes import Point
     from headgate_server.local import LocalModelOptions
 
 Options = Mapping[str, object]
 Stop = Callable[[float], Awaitable[None]]
 T = TypeVar("T")
 
+_NO_FILE = "the process was started without a configuration file"
+_FACADE_ALONE = "what `headgate facade` is set to is decided at its start; restart it"
+
+
+class Start(NamedTuple):
+    """What a composition root begins with.
+
+    Attributes:
+        config: validated.
+        path, text: the file that it came from, and what that said; None without one.
+        options: of the command line, which win over the file.
+    """
+
+    config: Config
+    path: Path | None
+    text: bytes | None
+    options: Options
+
+    def reloader(
+        self, current: Callable[[], Config], use: reloading.Use, *, quiet: bool = False
+    ) -> Reloader | None:
+        """What reads the file again, if there is one."""
+        if self.path is None or self.text is None:
+            return None
+        return reloading.Reloader(
+            self.path, self.options, self.text, current=current, use=use, quiet=quiet
+        )
+
 
 def serve(path: Path | None, options: Options, *, processes: int, offline: bool) -> None:
     """Both halves in one process, or in each of several."""
-    config = _configuration(path, options)
-    addresses = {"grpc": config.listen.grpc, "rest": config.listen.rest}
-    root = _serve(config, addresses, natural_homes=path is None, offline=offline)
-    _run_in(processes, root, config, addresses, offline=offline)
+    start = _start(path, options)
+    listen = start.config.listen
+    addresses = {"grpc": listen.grpc, "rest": listen.rest}
+    _run_in(processes, _serve(start, addresses, offline=offline), start, addresses, offline=offline)
 
 
 def serve_core(path: Path | None, options: Options, *, processes: int, offline: bool) -> None:
     """The gRPC core."""
-    config = _configuration(path, options)
-    addresses = {"grpc": config.listen.grpc}
-    root = _serve(config, addresses, natural_homes=path is None, offline=offline)
-    _run_in(processes, root, config, addresses, offline=offline)
+    start = _start(path, options)
+    addresses = {"grpc": start.config.listen.grpc}
+    _run_in(processes, _serve(start, addresses, offline=offline), start, addresses, offline=offline)
 
 
 def serve_facade(
@@ -58,15 +88,23 @@ def serve_facade(
     _log_to_stderr(config)
     addresses = {"rest": config.listen.rest}
     root = _serve_facade(config, addresses, core, tls)
-    _run_in(processes, root, config, addresses, offline=True)
+    start = Start(config, None, None, options)
+    _run_in(processes, root, start, addresses, offline=True, not_reloadable=_FACADE_ALONE)
 
 
-def _configuration(path: Path | None, options: Options) -> Config:
+def _start(path: Path | None, options: Options) -> Start:
+    # A reload that is asked for too early changes nothing; it need not be the end. Imports take time.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from headgate.cli.loading import configuration
+    from headgate_server.config.load import read_config
 
-    config = _or_exit(lambda: configuration(path, options))
+    worker = workers.inherited()
+    text = worker.began_with if worker is not None else None
+    if path is not None and text is None:
+        text = _or_exit(lambda: read_config(path))
+    config = _or_exit(lambda: configuration(path, options, text))
     _log_to_stderr(config)
-    return config
+    return Start(config, path, text, options)
 
 
 def _or_exit(load: Callable[[], T]) -> T:
@@ -78,14 +116,16 @@ def _or_exit(load: Callable[[], T]) -> T:
         sys.exit(str(error))
 
 
-async def _serve(
-    config: Config, addresses: dict[str, str], *, natural_homes: bool, offline: bool
-) -> None:
+async def _serve(start: Start, addresses: dict[str, str], *, offline: bool) -> None:
     from headgate.cli.local_weights import local_model_options
+    from headgate_server.admin import Admin
     from headgate_server.app import App
     from headgate_server.grpc_server import GrpcServer
 
-    stopping = _stop_on_signals()
+    asked = asyncio.Event()
+    known = start.text is not None
+    stopping = _stop_on_signals(asked.set if known else reloading.not_reloadable(_NO_FILE))
+    config = start.config
     worker = workers.inherited()
     addresses = {**addresses, **(worker.addresses if worker else {})}
     endpoints = worker.local_endpoints if worker else {}
@@ -98,29 +138,66 @@ async def _serve(
     # A file can be right, and still name credentials that cannot be read here.
     made = _or_exit(
         lambda: App(
-            config, local_options=local, local_endpoints=endpoints, natural_homes=natural_homes
+            config,
+            local_options=local,
+            local_endpoints=endpoints,
+            natural_homes=start.path is None,
         )
     )
     async with made as app, _stopped_at_last(stops):
         # Before anything listens, so that what answers at all is ready for every model; and before
         # gRPC runs, whose fork handlers complain about child processes.
         await workers.unless(stopping, _load_local_models(app))
-        grpc = GrpcServer(
-            app.core,
-            addresses["grpc"],
-            max_message_bytes=config.limits.message_bytes,
-            tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file) if files else None,
-            reuse_port=worker is not None,
-        )
-        stops.append(grpc.stop)
-        addresses["grpc"] = await _listen(addresses["grpc"], grpc.start())
-        if "rest" in addresses:
-            from headgate_facade.app import create_app
+        async with _reloaded(start, app, asked):
+            admin = Admin(app.core)
+            grpc = GrpcServer(
+                app.core,
+                addresses["grpc"],
+                max_message_bytes=config.limits.message_bytes,
+                routes=admin,
+                tls=TlsFiles(files.cert_file, files.key_file, files.client_ca_file)
+                if files
+                else None,
+                reuse_port=worker is not None,
+            )
+            stops.append(grpc.stop)
+            addresses["grpc"] = await _listen(addresses["grpc"], grpc.start())
+            if "rest" in addresses:
+                from headgate_facade.app import create_app
 
-            rest = create_app(app.core, _facade_settings(config))
-            stop, addresses["rest"] = await _start_rest(rest, addresses["rest"], config)
-            stops.append(stop)
-        await _until_stopped(stopping, config, addresses, app.core.drain, stops)
+                rest = create_app(app.core, _facade_settings(config), routes=admin)
+                stop, addresses["rest"] = await _start_rest(rest, addresses["rest"], config)
+                stops.append(stop)
+            await _until_stopped(stopping, lambda: app.config, addresses, app.core.drain, stops)
+
+
+@contextlib.asynccontextmanager
+async def _reloaded(start: Start, app: App, asked: asyncio.Event) -> AsyncGenerator[None, None]:
+    """Keeps the configuration up to date, while inside."""
+    from headgate_server.config import ConfigError
+
+    async def use(config: Config, point: Point) -> Sequence[Problem]:
+        logged = app.config.log
+        waiting = await app.reload(config, point)
+        if app.config.log != logged:
+            _log_to_stderr(app.config)
+        return waiting
+
+    reloader = start.reloader(lambda: app.config, use)
+    if reloader is None:
+        yield
+        return
+    worker = workers.inherited()
+    if worker is not None and worker.newest and worker.newest != start.text:
+        # What the others have come to meanwhile. If it cannot be used here, the file may be better.
+        with contextlib.suppress(ConfigError):
+            await reloader.take(worker.newest)
+    watching = asyncio.create_task(reloader.watch(asked))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 async def _serve_facade(
@@ -135,13 +212,13 @@ async def _serve_facade(
         async def ready(self) -> bool:
             return not stopping.is_set() and await super().ready()
 
-    stopping = _stop_on_signals()
+    stopping = _stop_on_signals(reloading.not_reloadable(_FACADE_ALONE))
     worker = workers.inherited()
     addresses = {**addresses, **(worker.addresses if worker else {})}
     async with Elsewhere(core, tls=tls, max_message_bytes=config.limits.message_bytes) as client:
-        app = create_app(client, _facade_settings(config))
+        app = create_app(client, _facade_settings(config), routes=client)
         stop, addresses["rest"] = await _start_rest(app, addresses["rest"], config)
-        await _until_stopped(stopping, config, addresses, lambda: None, [stop])
+        await _until_stopped(stopping, lambda: config, addresses, lambda: None, [stop])
 
 
 @contextlib.asynccontextmanager
@@ -190,8 +267,8 @@ async def _load_local_models(app: Any) -> None:
         logging.getLogger("headgate").error("the local model does not run: %s", error)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Set by the first signal; the second ends the process."""
+def _stop_on_signals(reload: Callable[[], None]) -> asyncio.Event:
+    """Set by the first signal; the second ends the process. SIGHUP reloads instead."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -202,13 +279,14 @@ def _stop_on_signals() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    reloading.on_hangup(on_signal, reload)
     workers.when_orphaned(stopping.set)
     return stopping
 
 
 async def _until_stopped(
     stopping: asyncio.Event,
-    config: Config,
+    config: Callable[[], Config],
     addresses: dict[str, str],
     drain: Callable[[], None],
     stops: list[Stop],
@@ -219,10 +297,10 @@ async def _until_stopped(
     gc.collect()
     gc.freeze()
     if not stopping.is_set() and not workers.report_ready():
-        print_banner(config, addresses)
+        print_banner(config(), addresses)
     await stopping.wait()
     drain()
-    await asyncio.gather(*(stop(config.drain) for stop in stops))
+    await asyncio.gather(*(stop(config().drain) for stop in stops))
 
 
 def _facade_settings(config: Config) -> FacadeSettings:
@@ -241,17 +319,39 @@ def _facade_settings(config: Config) -> FacadeSettings:
 def _run_in(
     processes: int,
     root: Coroutine[Any, Any, None],
-    config: Config,
+    start: Start,
     addresses: dict[str, str],
     *,
     offline: bool,
+    not_reloadable: str = _NO_FILE,
 ) -> None:
     """Runs a composition root here, or a supervisor of several processes that each run it."""
     if processes > 1 and workers.inherited() is None:
         root.close()
-        root = workers.supervise(processes, config, addresses, offline=offline)
+        root = workers.supervise(
+            processes,
+            start.config,
+            addresses,
+            offline=offline,
+            reloader=_checked_only(start),
+            not_reloadable=not_reloadable,
+        )
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(root)
+
+
+def _checked_only(start: Start) -> Reloader | None:
+    """Keeps the newest text that the workers can follow; they tell about it themselves."""
+    from headgate_server.config.changes import follow
+
+    current = start.config
+
+    async def use(config: Config, point: Point) -> Sequence[Problem]:
+        nonlocal current
+        current, waiting = follow(start.config, config, point)
+        return waiting
+
+    return start.reloader(lambda: current, use, quiet=True)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -1,7 +1,9 @@
 """Several processes behind the same ports (SO_REUSEPORT), under one supervisor.
 
 The supervisor reserves the ports, runs the local models once for all, starts the workers, replaces one
-that dies, and passes the end on. A worker is the same command again, told what it is by its environment.
+that dies, and passes signals on. A worker is the same command again, told what it is by its environment,
+and given the texts of the configuration: what one begins with is what all others began with, whatever the
+file says by then.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from headgate.listening import bind
 
 if TYPE_CHECKING:
+    from headgate.cli.reloading import Reloader
     from headgate_server.config import Config
 
 T = TypeVar("T")
@@ -39,10 +43,19 @@ _KNOCK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a worker gets from its supervisor: addresses, and (url, key) of each local model."""
+    """What a worker gets from its supervisor.
+
+    Attributes:
+        addresses: where to listen.
+        local_endpoints: (url, key) of each local model.
+        began_with: the configuration file's text when the supervisor started; None without a file.
+        newest: its text when it was last valid.
+    """
 
     addresses: dict[str, str]
     local_endpoints: dict[str, tuple[str, str]]
+    began_with: bytes | None
+    newest: bytes | None
 
 
 @cache
@@ -53,7 +66,12 @@ def inherited() -> Inherited | None:
         return None
     value = json.loads(text)
     local = {name: (url, key) for name, (url, key) in value["local"].items()}
-    return Inherited(value["addresses"], local)
+    began_with = newest = None
+    if value["texts"] is not None:
+        with os.fdopen(value["texts"], "rb") as file:
+            file.seek(0)
+            began_with, newest = file.read(value["length"]), file.read()
+    return Inherited(value["addresses"], local, began_with, newest)
 
 
 def report_ready() -> bool:
@@ -91,9 +109,24 @@ async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
 
 
 async def supervise(
-    count: int, config: Config, addresses: dict[str, str], *, offline: bool
+    count: int,
+    config: Config,
+    addresses: dict[str, str],
+    *,
+    offline: bool,
+    reloader: Reloader | None,
+    not_reloadable: str,
 ) -> None:
-    """Runs the workers until a signal comes."""
+    """Runs the workers until a signal comes.
+
+    Args:
+        count: how many.
+        config: what they begin with.
+        addresses: where they listen.
+        offline: never download a local model's weights.
+        reloader: keeps the newest valid text of the configuration file.
+        not_reloadable: why there is none, if so.
+    """
     from headgate.cli.banner import loading, print_banner
     from headgate.cli.local_weights import local_model_options
     from headgate_server.local import LocalModel, LocalModelError
@@ -103,8 +136,8 @@ async def supervise(
             sys.exit(f"listen.{name}: several workers cannot share {address}; use HOST:PORT")
     reserved = {name: _reserve(address) for name, address in addresses.items()}
     addresses = {name: address for name, (_, address) in reserved.items()}
-    workers = _Workers(count, config.drain)
-    workers.stop_on_signals()
+    workers = _Workers(count, reloader)
+    workers.handle_signals(not_reloadable)
     options = await unless(workers.stopping, local_model_options(config, offline=offline)) or {}
     models = {name: LocalModel(option) for name, option in options.items()}
 
@@ -120,11 +153,9 @@ async def supervise(
             await unless(workers.stopping, load())
         endpoints = {name: model.endpoint() for name, model in models.items()}
         local = {name: (e.base_url, e.api_key) for name, e in endpoints.items() if e}
-        environment = {
-            **os.environ,
-            _VARIABLE: json.dumps({"addresses": addresses, "local": local}),
-        }
-        await workers.run(environment, lambda: print_banner(config, addresses))
+        await workers.run(
+            {"addresses": addresses, "local": local}, lambda: print_banner(config, addresses)
+        )
     finally:
         for model in models.values():
             await model.stop()
@@ -132,6 +163,12 @@ async def supervise(
             placeholder.close()
     if workers.status:
         sys.exit(workers.status)
+
+
+def _unnamed_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):  # needs no writable folder
+        return os.fdopen(os.memfd_create("headgate"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _reserve(address: str) -> tuple[socket.socket, str]:
@@ -163,25 +200,37 @@ class _Workers:
         status: the exit status that the supervisor owes.
     """
 
-    def __init__(self, count: int, drain: float) -> None:
+    def __init__(self, count: int, reloader: Reloader | None) -> None:
         self.stopping = asyncio.Event()
         self.status = 0
         self._count = count
-        self._drain = drain
-        self._environment: dict[str, str] = {}
+        self._reloader = reloader
+        self._began_with = reloader.text if reloader is not None else None
+        self._reload = asyncio.Event()
+        self._reloads = 0
+        self._told: Mapping[str, object] = {}
         self._began = False  # one was ready once
-        self._processes: set[asyncio.subprocess.Process] = set()
+        self._processes: dict[asyncio.subprocess.Process, bool] = {}  # whether it is ready
 
-    def stop_on_signals(self) -> None:
-        """The first signal lets them drain, the second ends them at once."""
+    def handle_signals(self, not_reloadable: str) -> None:
+        """The first signal lets them drain, the second ends them at once; SIGHUP reloads."""
+        from headgate.cli import reloading
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        known = self._reloader is not None
+        reloading.on_hangup(
+            self._stop, self._pass_on if known else reloading.not_reloadable(not_reloadable)
+        )
 
-    async def run(self, environment: dict[str, str], tell: Callable[[], None]) -> None:
+    async def run(self, told: Mapping[str, object], tell: Callable[[], None]) -> None:
         """Runs them until they are to end. Gives up if the first to end was never ready."""
-        self._environment = environment
+        self._told = told
         loop = asyncio.get_running_loop()
+        watching = None
+        if self._reloader is not None:
+            watching = loop.create_task(self._reloader.watch(self._reload))
         ready = [loop.create_future() for _ in range(self._count)]
         keepers = [loop.create_task(self._keep(future)) for future in ready]
         everyone = asyncio.gather(*ready)
@@ -190,6 +239,9 @@ class _Workers:
             tell()
         await asyncio.gather(*keepers)
         everyone.cancel()
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     def _stop(self) -> None:
         again = self.stopping.is_set()
@@ -200,33 +252,63 @@ class _Workers:
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
-    async def _keep(self, ready: asyncio.Future[None]) -> None:
-        """Keeps one worker alive."""
-        backoff = 0.1
-        while not self.stopping.is_set():
-            began = time.monotonic()
-            process = await asyncio.create_subprocess_exec(
+    def _pass_on(self) -> None:
+        self._reload.set()
+        self._reloads += 1
+        for process, ready in self._processes.items():
+            if ready and process.returncode is None:  # one that still starts would die of it
+                process.send_signal(signal.SIGHUP)
+
+    @contextlib.contextmanager
+    def _inheritance(self) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+        """The environment of a worker, and the file that it is to be given, by its number."""
+        told = {**self._told, "texts": None}
+        if self._reloader is None or self._began_with is None:
+            yield {**os.environ, _VARIABLE: json.dumps(told)}, ()
+            return
+        # The environment is too small for it, and others could read it there.
+        with _unnamed_file() as file:
+            file.write(self._began_with + self._reloader.text)
+            file.flush()
+            told |= {"texts": file.fileno(), "length": len(self._began_with)}
+            yield {**os.environ, _VARIABLE: json.dumps(told)}, (file.fileno(),)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        with self._inheritance() as (environment, files):
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "headgate.cli",
                 *sys.argv[1:],
-                env=self._environment,
+                env=environment,
+                pass_fds=files,
                 stdin=asyncio.subprocess.PIPE,  # never written to; see when_orphaned
                 stdout=asyncio.subprocess.PIPE,
                 # A Ctrl-C in a terminal goes to the whole group; the supervisor passes it on.
                 start_new_session=True,
             )
-            self._processes.add(process)
+
+    async def _keep(self, ready: asyncio.Future[None]) -> None:
+        """Keeps one worker alive."""
+        backoff = 0.1
+        while not self.stopping.is_set():
+            began = time.monotonic()
+            reloads = self._reloads
+            process = await self._start()
+            self._processes[process] = False
             if self.stopping.is_set():
                 process.terminate()
             if process.stdout is not None:
                 line = await process.stdout.readline()
                 if line == _READY:
                     self._began = True
+                    self._processes[process] = True
+                    if reloads != self._reloads:
+                        process.send_signal(signal.SIGHUP)
                     if not ready.done():
                         ready.set_result(None)
             status = await process.wait()
-            self._processes.discard(process)
+            del self._processes[process]
             if self.stopping.is_set():
                 if not ready.done():
                     ready.cancel()

@@ -13,15 +13,21 @@ from collections.abc import Mapping
 import msgspec
 
 from headgate.errors import (
-    ContentFiltered,
-    ContextTooLong,
     FieldViolation,
     GatewayError,
     InvalidRequest,
     ModelNotFound,
     QuotaExhausted,
 )
-from headgate_server.providers.faults import json_of, of_answer, of_status, text_of, told
+from headgate_server.providers.faults import (
+    json_of,
+    of_answer,
+    of_status,
+    patient,
+    text_of,
+    told,
+)
+from headgate_server.providers.wordings import of_words
 
 # The type of an error says what its status does; in a stream, where there is none, it has to.
 STATUS_OF_TYPE = {
@@ -37,13 +43,8 @@ STATUS_OF_TYPE = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# The first is a prompt beyond the window, the second a prompt that leaves no room for max_tokens.
-CONTEXT_WORDS = ("prompt is too long", "exceed context limit", "exceeds the context window")
-# A prepaid balance, and limits of spending, come with the types of other faults.
-QUOTA_WORDS = ("credit balance is too low", "api usage limits", "spend limit")
+# A limit of spending comes with the type of another fault.
 QUOTA_CODES = ("enforced_spend_limit_reached",)
-FILTER_WORDS = ("blocked by content filtering policy",)
-_CALLER_STATUSES = (400, 413, 422, 429)
 # Messages begin with the path of the member that they are about.
 _MEMBER = re.compile(r"([a-z_]+)(?:\.[\w.-]+)?: ")
 _NO_SUCH_PATH = re.compile(
@@ -64,7 +65,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
     details = _details(body)
     if not details.found:
         return None
-    error = _judge(STATUS_OF_TYPE.get(details.type, 500), details)
+    error = patient(_judge(STATUS_OF_TYPE.get(details.type, 500), details))
     return told(error, code=details.type, upstream_request_id=details.request_id)
 
 
@@ -101,14 +102,11 @@ def _details(body: bytes) -> _Details:
 
 def _judge(status: int, details: _Details) -> GatewayError:
     message = details.message or f"the upstream answered with HTTP status {status}"
-    words = message.lower()
-    if status in _CALLER_STATUSES and details.found:
-        if details.code in QUOTA_CODES or any(known in words for known in QUOTA_WORDS):
+    if details.found:
+        if details.code in QUOTA_CODES:
             return QuotaExhausted(message)
-        if any(known in words for known in CONTEXT_WORDS):
-            return ContextTooLong(message)
-        if any(known in words for known in FILTER_WORDS):
-            return ContentFiltered(message)
+        if (told_in_words := of_words(status, message)) is not None:
+            return told_in_words
     if status in (400, 422) and details.found:
         member = _MEMBER.match(message)
         # Places in the vendor's lists are not those in the caller's, so the member's name must do.
@@ -117,7 +115,7 @@ def _judge(status: int, details: _Details) -> GatewayError:
     if status == 404 and details.found:
         if _NO_SUCH_PATH.match(message):
             return of_status(status, message, explained=False)
-        if "model" in words:
+        if "model" in message.lower():
             return ModelNotFound(message)
         return InvalidRequest(message)  # something that the request refers to, such as a file
     return of_status(status, message, explained=details.found)

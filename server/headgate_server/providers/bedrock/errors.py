@@ -12,8 +12,6 @@ from collections.abc import Mapping
 import msgspec
 
 from headgate.errors import (
-    ContentFiltered,
-    ContextTooLong,
     GatewayError,
     InvalidRequest,
     ModelNotFound,
@@ -26,7 +24,8 @@ from headgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import of_answer, of_status, told
+from headgate_server.providers.faults import of_answer, of_status, patient, told
+from headgate_server.providers.wordings import of_words
 
 # Without the suffixes "Exception", "Error" and "Failure", in lower case: streams begin the names with a
 # small letter. The common ones of all AWS services:
@@ -64,26 +63,14 @@ _KINDS: dict[str, type[GatewayError]] = {
     "validation": InvalidRequest,
     "conflict": InvalidRequest,
 }
-# What a ValidationException is about, only its words tell: Claude's, Nova's, Llama's, the service's own.
-_CONTEXT_WORDS = (
-    "input is too long",
-    "prompt is too long",
-    "too many input tokens",
-    "input tokens exceed",
-    "input token count",
-    "maximum context length",
-    "maximum number of tokens",
-    "exceed context limit",
-    "context window",
-)
+# What a ValidationException is about, only its words tell.
 _MODEL_WORDS = (
     "model identifier is invalid",
     "on-demand throughput",
     "model id does not exist",
     "end of its life",
 )
-_FILTER_WORDS = ("content filter",)
-_DAILY_WORDS = ("per day", "daily")
+_ACCOUNT_WORDS = ("operation not allowed",)  # of accounts that may not use the service yet
 
 
 class _Body(msgspec.Struct):
@@ -148,7 +135,7 @@ def _judge(kind: str, found: _Body, status: int) -> GatewayError:
     explained = bool(message)
     message = message or f"the upstream answered with {kind or f'HTTP status {status}'}"
     error = _of_kind(kind, message, found) or of_status(status, message, explained=explained)
-    return told(error, code=kind)
+    return patient(told(error, code=kind))
 
 
 def _of_kind(kind: str, message: str, found: _Body) -> GatewayError | None:
@@ -162,14 +149,14 @@ def _of_kind(kind: str, message: str, found: _Body) -> GatewayError | None:
         )
     words = message.lower()
     if short == "validation":
-        if any(word in words for word in _CONTEXT_WORDS):
-            return ContextTooLong(message)
         if any(word in words for word in _MODEL_WORDS):
             return ModelNotFound(message)
-        if any(word in words for word in _FILTER_WORDS):
-            return ContentFiltered(message)
-    if short == "throttling" and any(word in words for word in _DAILY_WORDS):
-        return QuotaExhausted(message)
+        if any(word in words for word in _ACCOUNT_WORDS):
+            return UpstreamRejectedUs(
+                f"the upstream does not serve the gateway's account: {message}"
+            )
+        if (told_in_words := of_words(400, message)) is not None:
+            return told_in_words
     if short in ("model", "modelstream") and found.originalStatusCode == 429:
         return RateLimited(message)
     if short == "unknownoperation":

@@ -13,18 +13,15 @@ import msgspec
 
 from headgate.errors import (
     ContentFiltered,
-    ContextTooLong,
     GatewayError,
     InvalidRequest,
     ModelNotFound,
     QuotaExhausted,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import of_answer, of_status
+from headgate_server.providers.faults import of_answer, of_status, patient
+from headgate_server.providers.wordings import of_words
 
-# "too many tokens: total number of tokens in the prompt cannot exceed ...", "too many tokens: size limit
-# exceeded by ..."; but "too many tokens: max tokens must be less than ..." is about the answer's bound.
-_TOO_LONG = re.compile(r"too many tokens(?!: max tokens)|context length|context window")
 _NO_MODEL = re.compile(r"\bmodel\b.{0,120}(?:not found|was removed|does not exist)")
 # "You are using a Trial key, which is limited to 1000 API calls / month", and of paid keys their bill.
 _QUOTA = re.compile(r"/ ?month|per month|monthly|billing|payment")
@@ -47,7 +44,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Gatewa
 def error_in_body(body: bytes) -> GatewayError | None:
     """The error in a body that came with status 200, or in a stream; None if there is none."""
     message = _message(body)
-    return _judge(500, message) if message else None
+    return patient(_judge(500, message)) if message else None
 
 
 def _message(body: bytes) -> str:
@@ -61,8 +58,8 @@ def _message(body: bytes) -> str:
 def _judge(status: int, found: str) -> GatewayError:
     message = found or f"the upstream answered with HTTP status {status}"
     words = found.lower()
-    if status in (400, 422) and _TOO_LONG.search(words):
-        return ContextTooLong(message)
+    if (told_in_words := of_words(status, found)) is not None:
+        return told_in_words
     if status in (400, 404, 422) and _NO_MODEL.search(words):
         return ModelNotFound(message)
     if status == 429 and _QUOTA.search(words):

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from headgate.errors import (
-    ContextTooLong,
     GatewayError,
     InvalidRequest,
     PayloadTooLarge,
@@ -24,7 +23,15 @@ from headgate.errors import (
     UpstreamRejectedUs,
     UpstreamUnavailable,
 )
-from headgate_server.providers.faults import json_of, of_answer, of_status, text_of, told
+from headgate_server.providers.faults import (
+    json_of,
+    of_answer,
+    of_status,
+    patient,
+    text_of,
+    told,
+)
+from headgate_server.providers.wordings import of_words
 
 # The HTTP status of each canonical code, for errors that come inside of a stream.
 _HTTP = {
@@ -46,9 +53,6 @@ _HTTP = {
     "DEADLINE_EXCEEDED": 504,
 }
 _BAD_KEY = ("API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED")
-_CONTEXT = re.compile(
-    r"token count\b.*\b(exceeds|only supports)|exceeds the maximum number of tokens", re.DOTALL
-)
 _PAYLOAD = re.compile(
     r"payload size exceeds|request (size|entity).*(exceeds|too large)", re.IGNORECASE
 )
@@ -56,7 +60,6 @@ _PAYLOAD = re.compile(
 _ACCOUNT = re.compile(r"location is not supported|free tier is not|enable billing|billing account")
 # What the caller refers to does not exist, or belongs to somebody else; the API does not tell which.
 _CALLERS_FILE = re.compile(r"\b(File|CachedContent)\b.*\b(not exist|not found|denied)", re.DOTALL)
-_EMPTY_PURSE = re.compile(r"credits are depleted|spending cap|spend limit", re.IGNORECASE)
 _MAX_RETRY_SECONDS = 24 * 3600.0
 
 
@@ -84,7 +87,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
     if not details.found:
         return None
     status = details.code if 400 <= details.code < 600 else _HTTP.get(details.status, 500)
-    return _explain(_judge(status, details), details)
+    return patient(_explain(_judge(status, details), details))
 
 
 def _explain(error: GatewayError, details: _Details) -> GatewayError:
@@ -97,6 +100,8 @@ def _judge(status: int, details: _Details) -> GatewayError:
     message = details.message or f"the upstream answered with HTTP status {status}"
     if details.found and status == 400:
         return _bad_request(message, details)
+    if details.found and (told_in_words := of_words(status, message)) is not None:
+        return told_in_words
     if details.found and status in (403, 404) and _CALLERS_FILE.search(message):
         return InvalidRequest(message)
     if status == 429:
@@ -113,8 +118,8 @@ def _bad_request(message: str, details: _Details) -> GatewayError:
         return UpstreamRejectedUs("the upstream does not accept the gateway's API key")
     if details.status == "FAILED_PRECONDITION" and _ACCOUNT.search(message):
         return UpstreamRejectedUs(f"the upstream does not serve the gateway's account: {message}")
-    if _CONTEXT.search(message):
-        return ContextTooLong(message)
+    if (told_in_words := of_words(400, message)) is not None:
+        return told_in_words
     if _PAYLOAD.search(message):
         return PayloadTooLarge(message)
     return InvalidRequest(message)
@@ -137,7 +142,6 @@ def _details(body: bytes) -> _Details:
         status=text_of(error.get("status")),
         message=text_of(error.get("message")),
     )
-    found.used_up = bool(_EMPTY_PURSE.search(found.message))
     for detail in _items(error, "details"):
         _add_detail(found, detail)
     return found

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headgate.errors import ContextTooLong, GatewayError, InvalidRequest, ModelNotFound, Overloaded
-from headgate_server.providers.faults import json_of, of_answer, of_status
+from headgate.errors import GatewayError, InvalidRequest, ModelNotFound, Overloaded
+from headgate_server.providers.faults import json_of, of_answer, of_status, patient
+from headgate_server.providers.wordings import of_words
 
-_CONTEXT_WORDS = ("context length", "context window", "context size")
 _NO_SUCH_MODEL = re.compile(r"""model ['"`].*['"`] not found""")
 
 
@@ -25,7 +25,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Gatewa
 def error_in_body(body: bytes) -> GatewayError | None:
     """The error in a body that came with status 200, or in a line of a stream; None if none."""
     found = _message(body)
-    return None if found is None else _judge(500, found)
+    return None if found is None else patient(_judge(500, found))
 
 
 def _message(body: bytes) -> str | None:
@@ -41,8 +41,9 @@ def _judge(status: int, found: str | None) -> GatewayError:
     message = found or f"the upstream answered with HTTP status {status}"
     words = message.lower()
     if status not in (401, 403):
-        if any(each in words for each in _CONTEXT_WORDS):
-            return ContextTooLong(message)
+        # Its statuses are not to be relied on; but a 429 is of its cloud.
+        if found and (told_in_words := of_words(429 if status == 429 else 400, found)) is not None:
+            return told_in_words
         if "does not support" in words:
             return InvalidRequest(message)
         if _NO_SUCH_MODEL.search(words):

@@ -23,32 +23,75 @@ from headgate.errors import (
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
+    RateLimited,
     UpstreamProtocol,
     UpstreamUnavailable,
 )
 from headgate.wire import Extra
-from headgate_server.providers.faults import of_status, retry_after
+from headgate_server.providers.faults import of_answer, of_status, patient, told
+from headgate_server.providers.wordings import of_words
 
-# Codes and types say what a status does not. The words are OpenAI's; other vendors borrow them.
-CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
-CONTEXT_WORDS = ("maximum context length", "context window", "context length", "too many tokens")
-FILTER_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "data_inspection_failed",
-    "ResponsibleAIPolicyViolation",
+# Codes and types say what a status does not. Where no vendor stands beside them, they are OpenAI's;
+# others borrow them. Four digits are Zhipu's (https://docs.bigmodel.cn/cn/api/api-code), which come with
+# status 429 or 400 for all kinds of faults.
+CONTEXT_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",  # llama.cpp
+    "string_above_max_length",
+    "tokens_too_long",  # Qianfan
+    "1261",
 }
-MODEL_CODES = {"model_not_found", "DeploymentNotFound"}
-# Azure's, Moonshot's, Anthropic's by way of others.
-OVERLOAD_CODES = {"NoCapacity", "engine_overloaded_error", "overloaded_error"}
-# OpenAI's three, Moonshot's, DashScope's.
+FILTER_CODES = {
+    "content_filter",  # Azure, Moonshot
+    "content_policy_violation",
+    "data_inspection_failed",  # DashScope, as the next
+    "DataInspectionFailed",
+    "invalid_prompt",  # the prompt was flagged
+    "moderation_blocked",
+    "ResponsibleAIPolicyViolation",  # Azure
+    "unsafe_request",  # Qianfan
+    "1301",
+}
+MODEL_CODES = {"model_not_found", "DeploymentNotFound", "1211"}
+OVERLOAD_CODES = {
+    "capacity_exceeded",  # Groq, with status 498
+    "NoCapacity",  # Azure
+    "engine_overloaded_error",  # Moonshot
+    "overloaded_error",  # Anthropic's by way of others
+    "queue_exceeded",  # Cerebras
+    "server_is_overloaded",
+    "slow_down",
+    "3505",  # Mistral: the capacity of its tier, not ours
+    "1305",
+    "1312",
+}
 QUOTA_CODES = {
     "insufficient_quota",
     "billing_hard_limit_reached",
     "billing_not_active",
-    "exceeded_current_quota_error",
+    "exceeded_current_quota_error",  # Moonshot
+    "AllocationQuota.FreeTierOnly",  # DashScope, as the next three
     "Arrearage",
+    "PostpaidBillOverdue",
+    "PrepaidBillOverdue",
+    "1113",
+    "1304",
+    "1308",
+    "1309",
+    "1310",
 }
+CREDENTIAL_CODES = {
+    "invalid_api_key",
+    "account_deactivated",
+    "incorrect_api_key_error",  # Moonshot, as the next
+    "invalid_authentication_error",
+    "1110",
+    "1111",
+    "1112",
+    "1121",
+}
+# More tokens than the account may send in a minute, which Groq tells with status 413.
+RATE_CODES = {"rate_limit_exceeded"}
 # How servers say that they know no such path, when they say it in JSON.
 _NO_SUCH_PATH = re.compile(r"(resource )?not found\.?$|invalid url\b", re.IGNORECASE)
 _NO_SUCH_VERSION = re.compile(r"api version not supported", re.IGNORECASE)
@@ -67,13 +110,7 @@ _BROKEN_OFF: dict[str, type[UpstreamUnavailable]] = {
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error behind an answer whose status is not 200. Never raises."""
     details = _details(body)
-    metadata = {"upstream_status": str(status)}
-    if details.code:
-        metadata["upstream_code"] = details.code[:64]
-    error = _judge(status, details)
-    error.retry_after = retry_after(headers)
-    error.with_metadata(**metadata)
-    return error
+    return told(of_answer(_judge(status, details), status, headers), code=details.code)
 
 
 def broken_off(reason: str | None, choice_extra: Extra) -> GatewayError | None:
@@ -86,8 +123,8 @@ def broken_off(reason: str | None, choice_extra: Extra) -> GatewayError | None:
     kind = _BROKEN_OFF.get(reason or "")
     if kind is None:
         return None
-    told = (choice_extra or {}).get("error")
-    found = error_in_body(b'{"error":%b}' % bytes(told)) if told is not None else None
+    given = (choice_extra or {}).get("error")
+    found = error_in_body(b'{"error":%b}' % bytes(given)) if given is not None else None
     if found is not None:
         return found
     error = kind(f"the upstream broke the answer off with finish reason {reason!r}")
@@ -106,25 +143,29 @@ def error_in_body(body: bytes) -> GatewayError | None:
             break
     else:
         blamed = {details.code, details.inner} & (FILTER_CODES | CONTEXT_CODES)
-        status = 400 if blamed else _STATUS_OF_TYPE.get(details.type, 500)
-    error = _judge(status, details)
-    if details.code:
-        error.with_metadata(upstream_code=details.code[:64])
-    return error
+        by_name = _STATUS_OF_NAME.get(details.type) or _STATUS_OF_NAME.get(details.code, 500)
+        status = 400 if blamed else by_name
+    return told(patient(_judge(status, details)), code=details.code)
 
 
-_STATUS_OF_TYPE = {
+# What a type or a code means where there is no status.
+_STATUS_OF_NAME = {
     "invalid_request_error": 400,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "requests": 429,
     "tokens": 429,
+    "rate_limit_reached_error": 429,
+    "too_many_requests_error": 429,
     "insufficient_quota": 429,
     "authentication_error": 401,
     "permission_error": 403,
     "not_found_error": 404,
     "overloaded_error": 529,
+    "service_unavailable_error": 503,
+    "unavailable_error": 503,
     "BadRequestError": 400,
+    "exceed_context_size_error": 400,
 }
 
 
@@ -152,7 +193,10 @@ def _details(body: bytes) -> _Details:
         return _Details()
     error: Any = value.get("error")
     if isinstance(error, str):
-        return _Details(message=error, type=_text(value.get("type")), found=True)
+        # xAI's code is a sentence of its own.
+        return _Details(
+            message=error, type=_text(value.get("type")), code=_text(value.get("code")), found=True
+        )
     if not isinstance(error, dict):
         if value.get("object") != "error" and "message" not in value and "detail" not in value:
             return _Details()
@@ -189,14 +233,19 @@ def _judge(status: int, details: _Details) -> GatewayError:
         return QuotaExhausted(message)
     if (kinds & FILTER_CODES and status < 500) or details.flagged:
         return ContentFiltered(message)
-    if status in (400, 413, 422) and (
-        kinds & CONTEXT_CODES or any(words in message.lower() for words in CONTEXT_WORDS)
-    ):
+    if kinds & CONTEXT_CODES and status in (400, 413, 422):
         return ContextTooLong(message, violations=violations)
+    if kinds & CREDENTIAL_CODES:
+        return of_status(401, message, explained=True)
+    told_in_words = of_words(status, message, violations) if details.found else None
+    if told_in_words is not None:
+        return told_in_words
     if kinds & MODEL_CODES:
         return ModelNotFound(message)
     if kinds & OVERLOAD_CODES:
         return Overloaded(message)
+    if kinds & RATE_CODES and status == 413:
+        return RateLimited(message)
     if status in (400, 404) and _NO_SUCH_VERSION.match(message):
         return UpstreamProtocol(f"the upstream says {message!r}; is api_version right?")
     if status in (400, 422) and details.found:

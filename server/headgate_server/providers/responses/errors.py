@@ -20,11 +20,19 @@ from headgate.errors import (
     InvalidRequest,
     ModelNotFound,
     QuotaExhausted,
+    RateLimited,
 )
-from headgate_server.providers.faults import json_of, of_answer, of_status, told, word_of
+from headgate_server.providers.faults import (
+    json_of,
+    of_answer,
+    of_status,
+    patient,
+    told,
+    word_of,
+)
+from headgate_server.providers.wordings import of_words
 
 _CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length"}
-_CONTEXT_WORDS = ("maximum context length", "context window", "context length")
 _FILTER_CODES = {
     "bio_policy",
     "content_filter",
@@ -35,9 +43,11 @@ _FILTER_CODES = {
     "moderation_blocked",
 }
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_CREDENTIAL_CODES = {"invalid_api_key", "account_deactivated"}
 # What a code or a type means where there is no status: in a stream, and in a failed response.
 _STATUSES = {
     "authentication_error": 401,
+    "context_length_exceeded": 400,
     "insufficient_quota": 429,
     "invalid_request_error": 400,
     "model_not_found": 404,
@@ -50,6 +60,9 @@ _STATUSES = {
     "tokens": 429,
     "vector_store_timeout": 504,
     "overloaded_error": 503,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+    "string_above_max_length": 400,
 }
 # Every other code of a failed response is about an image, or about where data may go.
 _INPUT_CODES = re.compile(r"invalid_|image_|.*_image|unsupported_image|data_residency_")
@@ -73,7 +86,7 @@ def error_in_body(body: bytes) -> GatewayError | None:
     status = _STATUSES.get(details.code) or _STATUSES.get(details.type)
     if status is None:
         status = 400 if _INPUT_CODES.match(details.code) else 500
-    return told(_judge(status, details), code=details.code)
+    return told(patient(_judge(status, details)), code=details.code)
 
 
 class _Details(msgspec.Struct):
@@ -114,14 +127,19 @@ def _judge(status: int, details: _Details) -> GatewayError:
         return QuotaExhausted(message)
     if kinds & _FILTER_CODES and status != 401:
         return ContentFiltered(message)
-    if status in (400, 413, 422) and (
-        kinds & _CONTEXT_CODES or any(words in message.lower() for words in _CONTEXT_WORDS)
-    ):
+    if kinds & _CONTEXT_CODES and status in (400, 413, 422):
         return ContextTooLong(message, violations=violations)
+    told_in_words = of_words(status, message, violations) if details.found else None
+    if told_in_words is not None:
+        return told_in_words
+    if kinds & _CREDENTIAL_CODES:
+        return of_status(401, message, explained=True)
     if "model_not_found" in kinds:
         return ModelNotFound(message)
     # A 404 that names a member is about an item or a file, which the caller referred to.
     missing = status == 404 and details.param not in ("", "model")
+    if status == 413 and "rate_limit_exceeded" in kinds:
+        return RateLimited(message)  # more than the account may send in a minute
     if details.found and (status in (400, 422) or missing):
         return InvalidRequest(message, violations=violations)
     explained = details.found and not (status == 404 and _NO_SUCH_PATH.match(message))

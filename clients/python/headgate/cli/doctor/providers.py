@@ -25,10 +25,8 @@ _MAX_LIST_BYTES = 8 * 2**20
 
 
 async def provider(name: str, settings: Provider, config: Config) -> list[Check]:
-    """Whether a provider is reachable and takes our key; costs nothing there."""
-    import httpx
-
-    from headgate_server.providers import endpoint_of, vendor_of
+    """Whether a provider is reachable and takes our keys, each of them; costs nothing there."""
+    from headgate_server.providers import endpoint_of, keyring_of, vendor_of
 
     label = f"provider {name}"
     try:
@@ -36,11 +34,26 @@ async def provider(name: str, settings: Provider, config: Config) -> list[Check]
     except KeyError:
         return [Check(label, "warn", f"how to examine kind {settings.kind} is not known")]
     endpoint = endpoint_of(settings, vendor)
-    base, headers = endpoint.base_url, dict(endpoint.headers)
     if settings.kind == "headgate":
-        return [await _gateway(label, base, name, settings, config)]
+        return [await _gateway(label, endpoint.base_url, name, settings, config)]
     if not vendor.models_path:
         return [await _cloud(label, endpoint, settings, vendor)]
+    keyring = keyring_of(settings, vendor)
+    if keyring is None or len(keyring.keys) == 1:
+        return [await _examined(label, endpoint, settings, vendor)]
+    return await asyncio.gather(
+        *(
+            _examined(f"{label}, key {key.name}", key.endpoint, settings, vendor)
+            for key in keyring.keys
+        )
+    )
+
+
+async def _examined(label: str, endpoint: Endpoint, settings: Provider, vendor: Vendor) -> Check:
+    """Whether a provider that lists its models does so for one key."""
+    import httpx
+
+    base, headers = endpoint.base_url, dict(endpoint.headers)
     if vendor.dialect == "anthropic":
         # https://docs.claude.com/en/api/versioning
         headers.setdefault("anthropic-version", "2023-06-01")
@@ -61,13 +74,17 @@ async def provider(name: str, settings: Provider, config: Config) -> list[Check]
             path = f"{url}{vendor.models_path}"
             status, listed, location = await _listing(client, path, headers, vendor)
             public: int | None = None
-            if status == 200 and settings.api_key:
+            if status == 200 and _has_key(settings):
                 # A list that everybody gets says nothing about the key.
                 with contextlib.suppress(httpx.HTTPError):
                     public, _, _ = await _listing(client, path, {}, vendor)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return [Check(label, "fail", f"{base}: {_reason(error)}", _reach_advice(error))]
-    return [_judged(label, base, status, listed, location, public, settings)]
+        return Check(label, "fail", f"{base}: {_reason(error)}", _reach_advice(error))
+    return _judged(label, base, status, listed, location, public, settings)
+
+
+def _has_key(settings: Provider) -> bool:
+    return bool(settings.api_key or settings.api_keys)
 
 
 async def _gateway(label: str, base: str, name: str, settings: Provider, config: Config) -> Check:
@@ -84,7 +101,7 @@ async def _gateway(label: str, base: str, name: str, settings: Provider, config:
             )
         except (Unauthenticated, PermissionDenied):
             return Check(label, "fail", f"{base}: reachable, but the key is refused",
-                         "Renew or correct its api_key.")  # fmt: skip
+                         "Renew or correct it.")  # fmt: skip
         except GatewayError as error:
             return Check(label, "fail", f"{base}: {error.message}",
                          "base_url is the other gateway's gRPC address; does it run?")  # fmt: skip
@@ -157,8 +174,8 @@ def _judged(
             key = "key not tested (the list is public), " if public == 200 else "key accepted, "
         return check("ok", f"reachable, {key}{listed} models")
     if status in (401, 403):
-        advice = "Renew or correct its api_key."
-        if not settings.api_key and not settings.headers:
+        advice = "Renew or correct it."
+        if not _has_key(settings) and not settings.headers:
             return check("fail", f"reachable, but wants a key ({status})", "Give it an api_key.")
         return check("fail", f"reachable, but the key is refused ({status})", advice)
     if 300 <= status < 400:

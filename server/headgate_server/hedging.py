@@ -1,0 +1,154 @@
+"""Attempts beside a slow one: the first result wins, the others are cancelled and cleared away.
+
+Owns the race alone: what an attempt is, and whether another may begin, it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Generic, TypeVar
+
+from headgate.errors import GatewayError
+from headgate_server.config import Hedge
+
+T = TypeVar("T")
+
+
+class Race(Generic[T]):
+    """One race.
+
+    The first attempt runs in the task that runs the race: most are over before a second one is due, and
+    cost a timer. When a later one wins, that task is interrupted, as `asyncio.timeout` does it.
+
+    Args:
+        beside: begins another attempt; None if there is to be none.
+        discard: throws a result away that came too late.
+        settings: how soon, and how many.
+    """
+
+    def __init__(
+        self,
+        beside: Callable[[], Coroutine[None, None, T] | None],
+        discard: Callable[[T], Awaitable[None]],
+        settings: Hedge,
+    ) -> None:
+        self._beside = beside
+        self._discard = discard
+        self._after = settings.after
+        self._left = settings.max
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[T]] = set()
+        self._winner: asyncio.Task[T] | None = None
+        self._first: asyncio.Task[object] | None = None
+        self._interrupted = False
+        self._result: list[T] = []  # the first attempt's
+        self._first_won = False
+        self._over = False
+
+    async def run(self, first: Coroutine[None, None, T]) -> T:
+        """The first result. Raises the first attempt's error if all fail; a defect at once."""
+        try:
+            return await self._decide(first)
+        except BaseException:
+            self._winner = None  # whoever has a result by now has won nothing
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._clear()
+
+    async def _decide(self, first: Coroutine[None, None, T]) -> T:
+        task = self._first = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
+        self._timer = self._loop.call_later(self._after, self._next)
+        try:
+            try:
+                self._result.append(await first)
+            finally:
+                self._first = None  # from now on nothing interrupts it
+                if self._interrupted and task is not None:
+                    await _absorb(task, cancelling)
+            self._winner = None
+            self._first_won = True
+            return self._result[0]
+        except asyncio.CancelledError:
+            if not self._interrupted or (task is not None and task.cancelling() > cancelling):
+                raise
+        except GatewayError:
+            if not await self._others():
+                raise
+        assert self._winner is not None  # noqa: S101 - for the type checker
+        return self._winner.result()
+
+    def _next(self) -> None:
+        """The time for another attempt."""
+        begun = self._beside() if self._left > 0 else None
+        if begun is None:
+            return
+        self._left -= 1
+        task = self._loop.create_task(begun)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        if self._left > 0:
+            self._timer = self._loop.call_later(self._after, self._next)
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled() or self._winner is not None or self._over:
+            return
+        error = task.exception()
+        if isinstance(error, GatewayError):
+            return  # the others go on
+        self._winner = task  # a result, or a defect
+        if self._first is not None and not self._interrupted:
+            self._interrupted = True
+            self._first.cancel()
+
+    async def _others(self) -> bool:
+        """Waits for one of the others to win; returns whether one did."""
+        while self._winner is None:
+            running = [task for task in self._tasks if not task.done()]
+            if not running:
+                return False
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # for `_done`
+        return True
+
+    async def _clear(self) -> None:
+        """Ends what has not won, and returns when nothing of it runs; also if it is cancelled itself."""
+        if not self._tasks and (self._first_won or not self._result):
+            return
+        cancelled = False
+        self._over = True
+        losers = [task for task in self._tasks if task is not self._winner]
+        for task in losers:
+            task.cancel()
+        for task in losers:
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    cancelled = True
+        if cancelled and self._winner is not None:
+            losers.append(self._winner)  # nobody is left to take it
+        late = [task.result() for task in losers if not task.cancelled() and not task.exception()]
+        if cancelled or not self._first_won:
+            late += self._result
+        for result in late:
+            await self._discard(result)
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+async def _absorb(task: asyncio.Task[object], cancelling: int) -> None:
+    """Takes the race's own interruption back, whether it has arrived or is on its way.
+
+    Raises `CancelledError` if there is another one behind it, which is somebody else's.
+    """
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass
+    if task.uncancel() > cancelling:
+        raise asyncio.CancelledError
