@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup dev serve test agents-test check check-fmt lint types fmt gen check-gen proto-lint \
-	proto-breaking bench lock clean
+	proto-breaking bench simulation lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
@@ -61,6 +61,9 @@ proto-breaking: dev ## does proto/ break callers of the last tag, or of main?
 
 bench: dev ## measure CPU per request and per chunk: ARGS="--quick"
 	@exec $(BIN)/python tests/bench/run.py $(ARGS)
+
+simulation: dev ## simulate routing under trouble: ARGS="--write" renews docs/simulation.md
+	@exec $(BIN)/python tests/bench/simulation/run.py $(ARGS)
 
 lock: ## write the lock files anew: ARGS=--upgrade takes the newest versions
 	scripts/lock.sh $(ARGS)

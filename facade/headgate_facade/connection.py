@@ -67,7 +67,8 @@ class Coalescing:
         pieces = self._pieces
         if pieces:
             self._pieces = []
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if not self._transport.is_closing():  # the client may have gone since: uvloop would raise
+                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

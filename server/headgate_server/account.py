@@ -9,8 +9,15 @@ import logging
 import secrets
 from collections.abc import Iterable
 
-from headgate.errors import FieldViolation, GatewayError, InvalidRequest, UpstreamRejectedUs
+from headgate.errors import (
+    FieldViolation,
+    GatewayError,
+    InvalidRequest,
+    QuotaExhausted,
+    UpstreamRejectedUs,
+)
 from headgate.v1 import chat_pb2
+from headgate_server.faults import fault_of
 from headgate_server.providers.base import Target
 from headgate_server.providers.runtime import Provider
 from headgate_server.settlement import Settlement, Tried
@@ -82,16 +89,28 @@ def _add(message: chat_pb2.Served, tried: Iterable[Tried]) -> None:
             attempt.hedge = True
 
 
-def blame(error: GatewayError, provider: Provider, target: Target, record: Settlement) -> None:
-    """Adds the target to the error, and takes our secrets out of its text."""
+def blame(
+    error: GatewayError, provider: Provider, target: Target, key: str, record: Settlement
+) -> None:
+    """Adds the target to the error, and takes our secrets out of its text.
+
+    A key that is refused or used up is reported in the log, since no caller may ever hear of it.
+
+    Args:
+        error: of an attempt.
+        provider, target: who failed.
+        key: the name of the provider's key; empty if it has none.
+        record: of the call.
+    """
     error.with_metadata(provider=target.provider, model=target.model)
     for secret in provider.secrets:
         _redact(error, secret)
-    if isinstance(error, UpstreamRejectedUs):
+    if isinstance(error, UpstreamRejectedUs | QuotaExhausted):
         _log.error(
-            "provider %s rejected the gateway's credentials (key %s, request %s)",
+            "provider %s rejected the gateway's credentials (%s, key %s, request %s)",
             target.provider,
-            (record.tried[-1].key if record.tried else "") or "-",
+            fault_of(error).name,
+            key or "-",
             record.request_id,
         )
 

@@ -267,7 +267,8 @@ class Executor:
         return record, step
 
     def _blame(self, error: GatewayError, step: Step, record: Settlement) -> None:
-        blame(error, step.candidate.provider, step.candidate.target, record)
+        key = step.key.name if step.key is not None else ""
+        blame(error, step.candidate.provider, step.candidate.target, key, record)
         error.served = error_account(record)
 
 

@@ -32,6 +32,40 @@ models:
   m: {{targets: [{{provider: mock}}]}}
 """
 
+# All that routing can do at once, but for the cache, which would leave nothing to measure.
+EVERYTHING = """\
+listen: {{grpc: 127.0.0.1:{grpc}, rest: 127.0.0.1:{rest}}}
+auth: {{mode: keys, keys: [{{name: bench, key: {key}, tenant: bench}}]}}
+providers:
+  one:
+    {{kind: openai, base_url: "http://{upstream}/v1", api_keys: [{{key: a, weight: 2}}, {{key: b}}]}}
+  two:
+    {{kind: openai, base_url: "http://{upstream}/v1", api_keys: [{{key: c}}, {{key: d}}]}}
+  three: {{kind: openai, base_url: "http://{upstream}/v1", api_key: z}}
+models:
+  m:
+    strategy: latency
+    aliases: ["m-*"]
+    targets: [{{provider: one}}, {{provider: two}}, {{provider: three}}]
+    fallbacks: [spare]
+    on_context_window: [spare]
+    on_content_policy: [spare]
+    timeouts: {{connect: 2s, first_token: 20s, idle: 20s}}
+    retries: {{max: 3}}
+    hedge: {{after: 10s}}
+  spare: {{targets: [{{provider: three}}]}}
+routes:
+  - {{when: {{model: "other-*"}}, use: spare}}
+  - {{when: {{headers: {{x-team: blue}}}}, use: spare}}
+  - {{when: {{metadata: {{tier: gold}}}}, use: spare}}
+  - {{when: {{tools: true}}, use: spare}}
+  - {{when: {{modality: image}}, use: spare}}
+  - {{when: {{tenant: nobody}}, shadow: spare}}
+  - {{when: {{tokens: {{min: 500000}}}}, use: spare}}
+  - {{name: canary, when: {{model: m}}, share: 0.000001, use: spare}}
+concurrency: {{limit: 200, adaptive: true, min: 100}}
+"""
+
 
 class Unavailable(Exception):
     """A target that does not start; the others are measured all the same."""
@@ -89,19 +123,24 @@ def _floor(upstream: str, work: Path) -> Target:
     return Target("floor", [part])
 
 
-def _config(upstream: str, work: Path) -> tuple[list[str], str, str]:
+def _config(upstream: str, work: Path, template: str = CONFIG) -> tuple[list[str], str, str]:
     if not HEADGATE.exists():
         raise Unavailable(f"there is no {HEADGATE.name} command beside {Path(sys.executable).name}")
     grpc, rest = free_address(), free_address()
     ports = {"grpc": grpc.rpartition(":")[2], "rest": rest.rpartition(":")[2]}
     path = work / "headgate.yaml"
-    path.write_text(CONFIG.format(**ports, key=KEY, upstream=upstream))
+    path.write_text(template.format(**ports, key=KEY, upstream=upstream))
     return ["--config", str(path)], grpc, rest
 
 
 def _one_process(upstream: str, work: Path) -> Target:
     config, _grpc, rest = _config(upstream, work)
     return Target("one process", [Part("serve", [str(HEADGATE), "serve", *config], rest)])
+
+
+def _everything(upstream: str, work: Path) -> Target:
+    config, _grpc, rest = _config(upstream, work, EVERYTHING)
+    return Target("everything", [Part("serve", [str(HEADGATE), "serve", *config], rest)])
 
 
 def _apart(upstream: str, work: Path) -> Target:
@@ -121,6 +160,7 @@ TARGETS: dict[str, Callable[[str, Path], Target]] = {
     "direct": _direct,
     "floor": _floor,
     "one process": _one_process,
+    "everything": _everything,
     "apart": _apart,
     "gRPC": _grpc,
 }

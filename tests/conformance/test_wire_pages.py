@@ -110,7 +110,8 @@ async def test_readyz_while_draining(site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(None).openapi()  # type: ignore[arg-type] - nothing is called
+    nobody: Any = object()  # nothing is called
+    return create_app(nobody, routes=nobody).openapi()
 
 
 def checker(document: dict[str, Any], name: str) -> jsonschema_rs.Draft202012Validator:
@@ -142,7 +143,7 @@ def test_openapi_describes_every_path(document: dict[str, Any]) -> None:
         CHAT, "/v1/models", "/v1/models/{model}", "/v1/model-catalog/{model}", "/healthz", "/readyz",
         "/v1/responses", "/v1/completions", "/v1/messages", "/v1/messages/count_tokens",
         "/v1beta/models/{model}:generateContent", "/v1beta/models/{model}:streamGenerateContent",
-        "/v1beta/models/{model}:countTokens",
+        "/v1beta/models/{model}:countTokens", "/admin/v1/explain", "/admin/v1/targets",
     }  # fmt: skip
 
 
@@ -162,6 +163,9 @@ async def test_answers_match_their_schema(site: Site, document: dict[str, Any]) 
         failure.validate((await http.post(CHAT, json={})).json())
         checker(document, "ModelList").validate((await http.get("/v1/models")).json())
         checker(document, "CatalogEntry").validate((await http.get("/v1/model-catalog/m")).json())
+        explanation = (await http.post("/admin/v1/explain", json=asked)).json()
+        checker(document, "Explanation").validate(explanation)
+        checker(document, "Targets").validate((await http.get("/admin/v1/targets")).json())
 
 
 GOOD: list[dict[str, Any]] = [

@@ -19,6 +19,7 @@ from contract.doors import (
     outcome,
     request,
 )
+from fakes.gateway import Gateway, config_for
 from headgate import errors, metadata
 from headgate.admin.v1 import route_service_pb2 as admin
 from headgate.core import CallContext
@@ -170,6 +171,17 @@ async def test_words_of_a_grpc_caller(scripted: tuple[ScriptedCore, Doors]) -> N
     assert client.bearer is None
     assert bare.headers == (("x-team", "red"), ("x-tier", "gold"))
     assert bare.idempotency_key == "k"
+
+
+async def test_words_end_at_the_first_gateway(scripted: tuple[ScriptedCore, Doors]) -> None:
+    behind, doors = scripted
+    text = config_for(f"http://{doors.grpc_address}").replace("kind: openai", "kind: headgate")
+    async with Gateway(text) as gateway, gateway.client() as client:
+        context = CallContext(headers=(("x-team", "red"),), idempotency_key="k", cache="on")
+        await client.chat_complete(request(), context)
+    (found,) = behind.contexts
+    assert found.hops == 1
+    assert (found.headers, found.idempotency_key, found.cache) == ((), None, None)
 
 
 # -- what goes out ------------------------------------------------------------------------------------

@@ -288,6 +288,7 @@ class Callers:
     Attributes:
         app: the gateway.
         settled: each call's settlement.
+        http, urls: the ways over REST.
         ways: their names.
     """
 
@@ -297,8 +298,8 @@ class Callers:
         self.app = app
         self.settled: list[Settlement] = settled
         self._cores = doors.cores
-        self._http = http
-        self._urls = {
+        self.http = http
+        self.urls = {
             "rest": doors.rest["direct"] + "/v1/chat/completions",
             "rest apart": doors.rest["grpc"] + "/v1/chat/completions",
         }
@@ -314,8 +315,8 @@ class Callers:
         seconds: float | None = None,
     ) -> Told:
         """One call; whatever comes of it is told. `seconds` is the deadline, of the core and gRPC."""
-        if way in self._urls:
-            return await self._rest(self._urls[way], model, text, stream, headers or {})
+        if way in self.urls:
+            return await self._rest(self.urls[way], model, text, stream, headers or {})
         context = CallContext() if seconds is None else CallContext.with_timeout(seconds)
         given = dict(headers or {})
         context = replace(
@@ -364,7 +365,7 @@ class Callers:
         told = Told()
         asked = {"model": model, "messages": [{"role": "user", "content": text}]}
         body = json.dumps(asked | {"stream": True} if stream else asked)
-        async with self._http.post(url, data=body.encode(), headers=headers) as response:
+        async with self.http.post(url, data=body.encode(), headers=headers) as response:
             told.headers(response.headers)
             found = await response.read()
         if response.status != 200:
@@ -415,17 +416,27 @@ async def callers(config: str) -> AsyncIterator[Callers]:
 
 @asynccontextmanager
 async def asking(
-    models: str, extra: str = "", *, allowed: Sequence[str] = ()
+    models: str,
+    extra: str = "",
+    *,
+    allowed: Sequence[str] = (),
+    providers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[Callers, FakeUpstream]]:
     """A gateway with these models on the providers `up` and `by`, which are one upstream.
 
-    Nothing may be left of it, and nothing but what is allowed may have been complained of.
+    Nothing may be left of it, and nothing but what is allowed may have been complained of. Further
+    providers are given by their settings, but for the address.
     """
     with no_complaints(*allowed):
         async with nothing_left(), AsyncExitStack() as stack:
             up = await stack.enter_async_context(FakeUpstream())
+            more = "\n".join(
+                f'  {name}: {{base_url: "{up.base_url}", {settings}}}'
+                for name, settings in (providers or {}).items()
+            )
             config = f"""
 providers:
+{more}
   up: {{kind: openai, base_url: "{up.base_url}", api_key: upstream-secret-key}}
   by: {{kind: openai, base_url: "{up.base_url}", api_key: upstream-secret-key}}
 models:

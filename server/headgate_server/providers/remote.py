@@ -127,6 +127,10 @@ class RemoteProvider:
             bearer=None,
             peer=(),
             hops=context.hops + 1,
+            # There, all of our callers are one tenant, and each attempt is a call: an answer that was
+            # kept for one of them is not another's.
+            idempotency_key=None,
+            cache=None,
             deadline=ends if context.deadline is None else min(context.deadline, ends),
         )
 
