@@ -60,6 +60,8 @@ def served_headers(served: chat_pb2.Served) -> Headers:
         headers.append((b"x-headgate-tried", told))
         if waited:
             headers.append((b"x-headgate-waited", b"%.3f" % waited))
+    elif served.attempts == 1 and provider:
+        headers.append((b"x-headgate-tried", _answered(provider, served.model)))
     if cache := served.cache:
         headers.append((b"x-headgate-cache", _CACHE.get(cache, b"?")))
     if served.repeated_answer:
@@ -88,6 +90,12 @@ def _tried(tried: Sequence[routing_pb2.Attempt]) -> tuple[bytes, float]:
     if len(tried) > _MAX_TRIED:
         entries.append(f"and {len(tried) - _MAX_TRIED} more")
     return _printable(", ".join(entries)), waited
+
+
+@functools.lru_cache(maxsize=512)
+def _answered(provider: str, model: str) -> bytes:
+    """A lone attempt that answered."""
+    return _printable(f"{provider}/{model}"[:_MAX_NAME_CHARACTERS] + " OK")
 
 
 def _seconds(duration: duration_pb2.Duration) -> float:

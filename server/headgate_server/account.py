@@ -54,7 +54,11 @@ def served(message: chat_pb2.Served, record: Settlement, provider: Provider) -> 
     message.dialect = message.dialect or provider.dialect_name
     message.route = record.route
     del message.tried[:]  # another gateway's; its attempts are one of ours
-    _add(message, record.tried)
+    tried = record.tried
+    # A lone attempt that answered has been told already. With its time, `fold(events)` of a stream would
+    # never equal the unary answer.
+    if len(tried) > 1 or tried[0].waited or tried[0].key:
+        _add(message, tried)
 
 
 def error_account(record: Settlement) -> chat_pb2.Served:

@@ -274,7 +274,7 @@ async def test_an_error_in_the_first_event_keeps_its_status(site: Site) -> None:
 
 
 async def test_a_defect_is_opaque(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    site.gateway.app.core._admit = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+    site.gateway.app.core.setup.router.resolve = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
     for asked in (ASKED, ASKED | {"stream": True}):
         found = envelope(await post(site, asked), 500)
         assert (found["type"], found["code"]) == ("server_error", "internal")

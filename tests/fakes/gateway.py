@@ -125,6 +125,14 @@ class Gateway:
             config, "test.yaml", kinds=kinds(), strategies=STRATEGIES, env=self._env
         )
 
+    def forget(self) -> None:
+        """Every target is as if it had never been called, for tests that share a gateway."""
+        for health in self.app.core.setup.board.all():
+            health.__init__(health.provider, health.model, *health._settings)  # type: ignore[misc]
+        for provider in self.app.core.setup.providers.values():
+            if provider.keyring is not None:
+                provider.keyring._benches.clear()
+
     def http(self, **options: object) -> httpx.AsyncClient:
         """An HTTP client for the REST side."""
         return httpx.AsyncClient(base_url=self.rest_url, timeout=30, **options)  # type: ignore[arg-type]

@@ -143,7 +143,7 @@ def mutated(mutations: list[tuple[Path, str, Any]]) -> dict[str, Any]:
                 holder["surprise"] = junk
             else:
                 holder.append(junk)
-        except (KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError, AttributeError):
             continue
     return body
 

@@ -64,6 +64,7 @@ class Pair:
         self.http = gateway.http()
 
     def play(self, vendor: Vendor, step: Step, stream: bool) -> None:
+        self.gateway.forget()
         self.bad.default(step)
         second = BY_KIND[next_kind(vendor.kind)]
         self.good.default(second.stream(GOOD) if stream else second.answer(GOOD))

@@ -30,7 +30,11 @@ def subclasses(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
         yield from subclasses(sub)
 
 
-ALL = sorted(set(subclasses(GatewayError)), key=lambda cls: cls.__name__)
+# The public ones: the server tells some apart further, for routing.
+ALL = sorted(
+    {cls for cls in subclasses(GatewayError) if cls.__module__ == errors.__name__},
+    key=lambda cls: cls.__name__,
+)
 # The words of each door for the same error, where it has words of its own.
 CODES = {
     "INVALID_REQUEST": "invalid_request_error",

@@ -131,6 +131,7 @@ class RemoteProvider:
             # kept for one of them is not another's.
             idempotency_key=None,
             cache=None,
+            headers=(),
             deadline=ends if context.deadline is None else min(context.deadline, ends),
         )
 

@@ -1158,7 +1158,9 @@ class Served(google.protobuf.message.Message):
     """Whether this is the answer of an earlier call with the same idempotency key."""
     @property
     def tried(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[headgate.v1.routing_pb2.Attempt]:
-        """Each upstream call, in the order they were begun; the last one is not always the one that answered."""
+        """Each upstream call, in the order they were begun; the last one is not always the one that answered.
+        Empty if there was one, which answered at once.
+        """
 
     def __init__(
         self,
