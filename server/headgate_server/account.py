@@ -57,7 +57,7 @@ def served(message: chat_pb2.Served, record: Settlement, provider: Provider) -> 
     tried = record.tried
     # A lone attempt that answered has been told already. With its time, `fold(events)` of a stream would
     # never equal the unary answer.
-    if len(tried) > 1 or tried[0].waited or tried[0].key:
+    if len(tried) > 1 or tried[0].waited:
         _add(message, tried)
 
 

@@ -98,7 +98,7 @@ class Course:
     """The attempts of one call, one step at a time.
 
     Attributes:
-        error: the last failure, to be raised when there is no next step.
+        error: the last failure, to be raised when there is no next step; None if there was none.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class Course:
         dice: Callable[[], float],
         now: float,
     ) -> None:
-        self.error: GatewayError = UpstreamUnavailable("the model has no target")
+        self.error: GatewayError | None = None
         self._call = call
         self._router = router
         self._board = board
@@ -159,21 +159,16 @@ class Course:
 
     def hedge(self, beside: Step, now: float) -> Step | None:
         """An attempt beside a slow one: at the next target, else at the same; None if not allowed."""
-        if self._left <= 0 or self._plan.last_resort:
+        # The budget is that of whoever was slow: the next target's may have no calls of its own.
+        budget = self._board.budget(beside.candidate.target.provider)
+        if self._left <= 0 or self._plan.last_resort or not budget.take(now):
             return None
-        place = len(self._queue)
         step = self._fresh(now)
         if step is None:
             key = self._key(beside.candidate, now, rotate=False)
             if key is None and beside.candidate.provider.keyring is not None:
                 return None
             step = Step(self._route, beside.candidate, key, retries=beside.retries)
-        target = step.candidate.target
-        if not self._board.budget(target.provider).take(now):
-            if len(self._queue) != place:
-                self._queue.append(step.candidate)
-                self._tried.discard((target.provider, target.model))
-            return None
         self._left -= 1
         return step
 
@@ -358,7 +353,7 @@ class Course:
         narrow = limited or error.metadata.get("upstream_status") == "403"
         keyring.bench(step.key, fault, now + seconds, model=target.model if narrow else "")
 
-    def _benched(self, candidates: Sequence[Candidate], now: float) -> GatewayError:
+    def _benched(self, candidates: Sequence[Candidate], now: float) -> GatewayError | None:
         """What to say when no key is left: so, or the last failure where there was but one key."""
         rings = {
             each.target.provider: keyring
@@ -368,8 +363,10 @@ class Course:
         return all_benched(rings, now) or self.error
 
 
-def all_exhausted(error: GatewayError, now: float, deadline: float | None) -> GatewayError:
-    """What to raise when no step is left: the deadline, if it passed before anything was tried."""
-    if deadline is not None and now >= deadline and not error.metadata:
+def given_up(error: GatewayError | None, now: float, deadline: float | None) -> GatewayError:
+    """What to raise when no step is left: the last failure, or why there was not even one."""
+    if error is not None:
+        return error
+    if deadline is not None and now >= deadline:
         return DeadlineExceeded("the caller's deadline passed")
-    return error
+    return UpstreamUnavailable("no target can be tried now")

@@ -20,7 +20,7 @@ from headgate_server.account import blame, error_account, served
 from headgate_server.attempt import Attempt, Kind, Opened, Whole
 from headgate_server.call import Call
 from headgate_server.config import Config, Hedge
-from headgate_server.course import Course, Patience, Step, all_exhausted, patience_of
+from headgate_server.course import Course, Patience, Step, given_up, patience_of
 from headgate_server.faults import Fault, fault_of
 from headgate_server.health import Board, Standing
 from headgate_server.hedging import Race
@@ -255,7 +255,7 @@ class Executor:
         return found
 
     def _given_up(self, course: Course, call: Call, record: Settlement) -> GatewayError:
-        error = all_exhausted(course.error, self._clock(), call.context.deadline)
+        error = given_up(course.error, self._clock(), call.context.deadline)
         error.served = error_account(record)
         return error
 

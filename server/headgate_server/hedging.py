@@ -27,6 +27,23 @@ class Race(Generic[T]):
         settings: how soon, and how many.
     """
 
+    __slots__ = (
+        "_after",
+        "_beside",
+        "_cancelling",
+        "_discard",
+        "_first",
+        "_first_won",
+        "_interrupted",
+        "_left",
+        "_loop",
+        "_over",
+        "_result",
+        "_tasks",
+        "_timer",
+        "_winner",
+    )
+
     def __init__(
         self,
         beside: Callable[[], Coroutine[None, None, T] | None],
@@ -38,49 +55,57 @@ class Race(Generic[T]):
         self._after = settings.after
         self._left = settings.max
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[T]] = set()
+        self._tasks: list[asyncio.Task[T]] = []
         self._winner: asyncio.Task[T] | None = None
-        self._first: asyncio.Task[object] | None = None
         self._interrupted = False
-        self._result: list[T] = []  # the first attempt's
-        self._first_won = False
         self._over = False
 
     async def run(self, first: Coroutine[None, None, T]) -> T:
         """The first result. Raises the first attempt's error if all fail; a defect at once."""
-        try:
-            return await self._decide(first)
-        except BaseException:
-            self._winner = None  # whoever has a result by now has won nothing
-            raise
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            await self._clear()
-
-    async def _decide(self, first: Coroutine[None, None, T]) -> T:
-        task = self._first = asyncio.current_task()
-        cancelling = task.cancelling() if task is not None else 0
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        self._first: asyncio.Task[object] | None = task
+        self._cancelling = task.cancelling()
         self._timer = self._loop.call_later(self._after, self._next)
         try:
-            try:
-                self._result.append(await first)
-            finally:
-                self._first = None  # from now on nothing interrupts it
-                if self._interrupted and task is not None:
-                    await _absorb(task, cancelling)
-            self._winner = None
-            self._first_won = True
-            return self._result[0]
-        except asyncio.CancelledError:
-            if not self._interrupted or (task is not None and task.cancelling() > cancelling):
+            result = await first
+        except BaseException as error:
+            self._timer.cancel()
+            if not self._tasks:
                 raise
-        except GatewayError:
-            if not await self._others():
-                raise
-        assert self._winner is not None  # noqa: S101 - for the type checker
-        return self._winner.result()
+            return await self._decide(task, [], error)
+        self._timer.cancel()
+        if not self._tasks:
+            return result  # as mostly
+        return await self._decide(task, [result], None)
+
+    async def _decide(
+        self, task: asyncio.Task[object], result: list[T], error: BaseException | None
+    ) -> T:
+        """The first attempt has ended, with a result or an error, and others were begun."""
+        self._first = None  # from now on nothing interrupts it
+        self._result = result
+        self._first_won = False
+        try:
+            if self._interrupted:
+                await self._absorb(task)
+            if error is None:
+                self._first_won = True
+                self._winner = None
+                return result[0]
+            if isinstance(error, GatewayError):
+                if not await self._others():
+                    raise error
+            elif not self._interrupted or not isinstance(error, asyncio.CancelledError):
+                raise error
+            assert self._winner is not None  # noqa: S101 - for the type checker
+            return self._winner.result()
+        except BaseException:
+            self._winner = None  # whoever has a result by now has won nothing
+            self._first_won = False
+            raise
+        finally:
+            await self._clear()
 
     def _next(self) -> None:
         """The time for another attempt."""
@@ -89,7 +114,7 @@ class Race(Generic[T]):
             return
         self._left -= 1
         task = self._loop.create_task(begun)
-        self._tasks.add(task)
+        self._tasks.append(task)
         task.add_done_callback(self._done)
         if self._left > 0:
             self._timer = self._loop.call_later(self._after, self._next)
@@ -115,10 +140,20 @@ class Race(Generic[T]):
             await asyncio.sleep(0)  # for `_done`
         return True
 
+    async def _absorb(self, task: asyncio.Task[object]) -> None:
+        """Takes the race's own interruption back, whether it has arrived or is on its way.
+
+        Raises `CancelledError` if there is another one behind it, which is somebody else's.
+        """
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        if task.uncancel() > self._cancelling:
+            raise asyncio.CancelledError
+
     async def _clear(self) -> None:
         """Ends what has not won, and returns when nothing of it runs; also if it is cancelled itself."""
-        if not self._tasks and (self._first_won or not self._result):
-            return
         cancelled = False
         self._over = True
         losers = [task for task in self._tasks if task is not self._winner]
@@ -139,16 +174,3 @@ class Race(Generic[T]):
             await self._discard(result)
         if cancelled:
             raise asyncio.CancelledError
-
-
-async def _absorb(task: asyncio.Task[object], cancelling: int) -> None:
-    """Takes the race's own interruption back, whether it has arrived or is on its way.
-
-    Raises `CancelledError` if there is another one behind it, which is somebody else's.
-    """
-    try:
-        await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        pass
-    if task.uncancel() > cancelling:
-        raise asyncio.CancelledError

@@ -251,7 +251,8 @@ class Told:
         message: of the error.
         begun: part of an answer came.
         provider, attempts: as told; 0 attempts if nothing was told.
-        tried: provider, fault, and whether it was a hedge, of each attempt that was told of.
+        tried: provider, fault, and whether it was a hedge, of each attempt. One that is alone and
+            answered is not told of apart.
     """
 
     text: str = ""
@@ -272,6 +273,7 @@ class Told:
             (each.provider, _FAULTS[each.fault] if each.fault else "OK", each.hedge)
             for each in served.tried
         )
+        self._alone()
 
     def headers(self, headers: Mapping[str, str]) -> None:
         self.provider = headers.get("x-headgate-provider", "")
@@ -280,6 +282,11 @@ class Told:
             (provider, fault, bool(hedge))
             for provider, fault, hedge in _TRIED.findall(headers.get("x-headgate-tried", ""))
         )
+        self._alone()
+
+    def _alone(self) -> None:
+        if self.attempts == 1 and not self.tried:
+            self.tried = ((self.provider, "OK", False),)
 
 
 class Callers:

@@ -27,7 +27,7 @@ from headgate.v1 import chat_pb2, routing_pb2
 from headgate_server.auth import ANYBODY
 from headgate_server.call import Call
 from headgate_server.config import Config
-from headgate_server.course import Course, Step, all_exhausted, patience_of
+from headgate_server.course import Course, Step, given_up, patience_of
 from headgate_server.faults import VERDICTS, Fault, Unreachable, fault_of
 from headgate_server.health import Board
 from headgate_server.keyring import Key, Keyring
@@ -232,7 +232,7 @@ def test_no_attempt_that_cannot_be_worth_it() -> None:
 def test_a_deadline_that_passed_is_the_error_if_nothing_was_tried() -> None:
     course = World({"m": one()}).course(deadline=1.0)
     assert course.next(1.5) is None
-    assert isinstance(all_exhausted(course.error, 1.5, 1.0), DeadlineExceeded)
+    assert isinstance(given_up(course.error, 1.5, 1.0), DeadlineExceeded)
 
 
 CHAINS = {

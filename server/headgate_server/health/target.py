@@ -60,7 +60,7 @@ class TargetHealth:
         in_flight: attempts under way.
         limit: most attempts at a time; None if there is no limit.
         queue_wait: how long a call may wait for a place, by the settings, in seconds.
-        calm: nothing speaks against it, and it has no limit: `standing` is READY without a look.
+        calm: nothing speaks against it, and it is not full: `standing` is READY without a look.
     """
 
     __slots__ = (
@@ -106,7 +106,7 @@ class TargetHealth:
         self.queue_wait = concurrency.queue_wait
         self._adaptive = AdaptiveLimit(concurrency) if concurrency.adaptive else None
         self.limit = self._adaptive.limit if self._adaptive else concurrency.limit
-        self.calm = self.limit is None
+        self.calm = True
 
     # What attempts tell.
 
@@ -116,6 +116,8 @@ class TargetHealth:
         self._begun = now
         if not self.calm:
             self._breaker.begin(now)
+        elif self.limit is not None and self.in_flight >= self.limit:
+            self.calm = False
 
     def first(self, seconds: float, now: float) -> None:
         """Its first content came, so many seconds after its beginning; of a unary one, all of it."""
@@ -184,10 +186,10 @@ class TargetHealth:
             return Standing.EJECTED
         if now < self._cooling_until:
             return Standing.COOLING
-        if self.limit is None:
-            self.calm = self._breaker.position is Position.CLOSED
-        elif self.in_flight + self._waiting.handed >= self.limit:
+        if self.limit is not None and self.in_flight + self._waiting.handed >= self.limit:
             return Standing.FULL
+        if not self._waiting.handed:
+            self.calm = self._breaker.position is Position.CLOSED
         return Standing.READY
 
     def until(self, now: float) -> float:
@@ -316,6 +318,7 @@ class TargetHealth:
     def _resize(self, limit: int) -> None:
         if limit != self.limit:
             self.limit = limit
+            self.calm = False  # until somebody looks
             self._hand_out()
 
     def _hand_out(self) -> None:

@@ -80,7 +80,10 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
 
     def matches(self, asked: Asked) -> bool:
         """Whether all conditions hold."""
-        return all(condition(asked) for condition in self.conditions)
+        for condition in self.conditions:  # noqa: SIM110 - half the cost of all(), for each rule of a call
+            if not condition(asked):
+                return False
+        return True
 
     def takes(self, asked: Asked, dice: Callable[[], float]) -> bool:
         """Whether a request that matches is within the share.
