@@ -49,19 +49,15 @@ def answer_headers(
 
 def served_headers(served: chat_pb2.Served) -> Headers:
     """Who answered, or was asked in vain; and what was tried, and waited for."""
-    headers = [(b"x-headgate-attempts", b"%d" % served.attempts)]
-    if provider := served.provider:
-        headers.append((b"x-headgate-provider", _name(provider)))
-        headers.append((b"x-headgate-model", _name(served.model)))
-    if route := served.route:
-        headers.append((b"x-headgate-route", _name(route)))
-    if tried := served.tried:
+    tried = served.tried
+    alone = not tried and served.attempts == 1
+    headers = [*_who(served.provider, served.model, served.route, alone=alone)]
+    headers.append((b"x-headgate-attempts", b"%d" % served.attempts))
+    if tried:
         told, waited = _tried(tried)
         headers.append((b"x-headgate-tried", told))
         if waited:
             headers.append((b"x-headgate-waited", b"%.3f" % waited))
-    elif served.attempts == 1 and provider:
-        headers.append((b"x-headgate-tried", _answered(provider, served.model)))
     if cache := served.cache:
         headers.append((b"x-headgate-cache", _CACHE.get(cache, b"?")))
     if served.repeated_answer:
@@ -93,16 +89,24 @@ def _tried(tried: Sequence[routing_pb2.Attempt]) -> tuple[bytes, float]:
 
 
 @functools.lru_cache(maxsize=512)
-def _answered(provider: str, model: str) -> bytes:
-    """A lone attempt that answered."""
-    return _printable(f"{provider}/{model}"[:_MAX_NAME_CHARACTERS] + " OK")
+def _who(provider: str, model: str, route: str, *, alone: bool) -> Headers:
+    """The target and the route; few of them take all the traffic. `alone`: it answered at once."""
+    headers: Headers = []
+    if provider:
+        headers.append((b"x-headgate-provider", _name(provider)))
+        headers.append((b"x-headgate-model", _name(model)))
+        if alone:
+            told = f"{provider}/{model}"[:_MAX_NAME_CHARACTERS] + " OK"
+            headers.append((b"x-headgate-tried", _printable(told)))
+    if route:
+        headers.append((b"x-headgate-route", _name(route)))
+    return headers
 
 
 def _seconds(duration: duration_pb2.Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-@functools.lru_cache(maxsize=512)
 def _name(text: str) -> bytes:
     return _printable(text[:_MAX_NAME_CHARACTERS])
 

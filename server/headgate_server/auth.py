@@ -35,7 +35,8 @@ class Caller:
 
     def may_use(self, model: str) -> bool:
         """Whether the caller may use the model of this public name."""
-        return any(glob == "*" or fnmatch.fnmatchcase(model, glob) for glob in self.models)
+        models = self.models
+        return "*" in models or any(fnmatch.fnmatchcase(model, glob) for glob in models)
 
 
 class Authenticator(Protocol):

@@ -115,6 +115,8 @@ def refused_content(
     }
     if all(takes.values()):
         return None
+    if all(takes.get(kind, True) for kind in kinds_of_input(request)):
+        return None  # as mostly, and without a path for each part
     for path, kind in _kinds_of_parts(request):
         if not takes.get(kind, True):
             return path, kind
@@ -123,10 +125,23 @@ def refused_content(
 
 def kinds_of_input(request: chat_pb2.ChatRequest) -> frozenset[str]:
     """The modalities that a request holds: text, image, audio, video, file."""
-    kinds = {kind for _, kind in _kinds_of_parts(request) if kind in MODALITIES}
+    kinds: set[str] = set()
+    for message in request.messages:
+        _add_kinds(message.parts, kinds)
     if request.HasField("text_completion"):
         kinds.add("text")
     return frozenset(kinds)
+
+
+def _add_kinds(parts: Iterable[content_pb2.Part], kinds: set[str]) -> None:
+    for part in parts:
+        kind = part.WhichOneof("kind")
+        if kind == "file":
+            kinds.add(_kind_of_file(part.file.media_type))
+        elif kind == "tool_result":
+            _add_kinds(part.tool_result.parts, kinds)
+        elif kind in MODALITIES:
+            kinds.add(kind)
 
 
 def _kinds_of_parts(request: chat_pb2.ChatRequest) -> Iterator[tuple[str, str]]:

@@ -159,16 +159,24 @@ class Course:
 
     def hedge(self, beside: Step, now: float) -> Step | None:
         """An attempt beside a slow one: at the next target, else at the same; None if not allowed."""
-        # The budget is that of whoever was slow: the next target's may have no calls of its own.
-        budget = self._board.budget(beside.candidate.target.provider)
-        if self._left <= 0 or self._plan.last_resort or not budget.take(now):
+        if self._left <= 0 or self._plan.last_resort:
             return None
-        step = self._fresh(now)
+        fresh = self._fresh(now)
+        step = fresh
         if step is None:
             key = self._key(beside.candidate, now, rotate=False)
             if key is None and beside.candidate.provider.keyring is not None:
                 return None
             step = Step(self._route, beside.candidate, key, retries=beside.retries)
+        health, target = step.candidate.health, step.candidate.target
+        # It waits for no place. The budget is that of whoever was slow: the next target's may have no
+        # calls of its own.
+        full = not health.calm and health.standing(now) is Standing.FULL
+        if full or not self._board.budget(beside.candidate.target.provider).take(now):
+            if fresh is not None:  # it may still come after the slow one
+                self._queue.append(step.candidate)
+                self._tried.discard((target.provider, target.model))
+            return None
         self._left -= 1
         return step
 
@@ -286,8 +294,8 @@ class Course:
                 continue
             error = self.error
             self._enter(route, now)
+            self.error = error
             if self._queue:
-                self.error = error
                 return True
         return False
 

@@ -26,13 +26,17 @@ _BYTES_PER_FILE_TOKEN = 50
 
 def estimate_tokens(request: chat_pb2.ChatRequest) -> int:
     """Tokens of the prompt: messages, tools, the schema of the answer. At least 1."""
-    total = sum(_TOKENS_PER_MESSAGE + _parts(message.parts) for message in request.messages)
+    total = 0
+    for message in request.messages:
+        total += _TOKENS_PER_MESSAGE + _parts(message.parts)
     for tool in request.tools:
         function = tool.function
         total += _TOKENS_PER_TOOL + _text(function.name) + _text(function.description)
         total += _text(function.parameters_json) + _text(tool.provider_tool_json)
-    total += _text(request.response_format.json_schema.schema_json)
-    total += _text(request.text_completion.prompt_json)
+    if request.HasField("response_format"):
+        total += _text(request.response_format.json_schema.schema_json)
+    if request.HasField("text_completion"):
+        total += _text(request.text_completion.prompt_json)
     return max(total, 1)
 
 

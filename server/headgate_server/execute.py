@@ -62,6 +62,7 @@ class Executor:
         self._clock = clock
         self._dice = dice
         self._patience: dict[int, Patience] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def complete(self, call: Call, record: Settlement) -> chat_pb2.ChatResponse:
         """The first whole answer. Raises `GatewayError`: the last attempt's."""
@@ -204,7 +205,7 @@ class Executor:
                 self._failed(course, step, error, record)
                 raise
 
-        race = Race(beside, kind.discard, hedge)
+        race = Race(beside, kind.discard, hedge, self._running_loop())
         result = await race.run(self._attempt(kind, first, record, waited))
         # Not always the attempt that ended last.
         told = kind.told(result)
@@ -236,6 +237,12 @@ class Executor:
                 "the caller's deadline passed while it waited for a place"
             ) from error
         return self._clock() - began
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: an executor lives in one loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _course(self, call: Call) -> Course:
         now = self._clock()

@@ -25,6 +25,7 @@ class Race(Generic[T]):
         beside: begins another attempt; None if there is to be none.
         discard: throws a result away that came too late.
         settings: how soon, and how many.
+        loop: the one that runs.
     """
 
     __slots__ = (
@@ -49,12 +50,13 @@ class Race(Generic[T]):
         beside: Callable[[], Coroutine[None, None, T] | None],
         discard: Callable[[T], Awaitable[None]],
         settings: Hedge,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._beside = beside
         self._discard = discard
         self._after = settings.after
         self._left = settings.max
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._tasks: list[asyncio.Task[T]] = []
         self._winner: asyncio.Task[T] | None = None
         self._interrupted = False
@@ -62,7 +64,7 @@ class Race(Generic[T]):
 
     async def run(self, first: Coroutine[None, None, T]) -> T:
         """The first result. Raises the first attempt's error if all fail; a defect at once."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - for the type checker
         self._first: asyncio.Task[object] | None = task
         self._cancelling = task.cancelling()

@@ -79,13 +79,14 @@ def _violations(request: chat_pb2.ChatRequest) -> Found:
             yield from _message(message, index, kinds)
     for descriptor, value in request.ListFields():
         name = descriptor.name
-        if name in _RANGES:
-            low, high = _RANGES[name]
-            if not low <= value <= high:
-                bound = f"from {low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
-                yield name, f"must be {bound}, not {value:g}"
-        if name in _CHECKS:
-            yield from _CHECKS[name](request)
+        bounds = _RANGES.get(name)
+        if bounds is not None and not bounds[0] <= value <= bounds[1]:
+            low, high = bounds
+            bound = f"from {low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
+            yield name, f"must be {bound}, not {value:g}"
+        check = _CHECKS.get(name)
+        if check is not None:
+            yield from check(request)
 
 
 def _message(message: content_pb2.Message, index: int, kinds: frozenset[str]) -> Found:

@@ -289,6 +289,8 @@ async def nothing_left() -> AsyncGenerator[None, None]:
 
 
 def _gone(tasks: set[asyncio.Task[Any]], sockets: int) -> bool:
+    if not running_tasks() - tasks and open_sockets() <= sockets:
+        return True
     gc.collect()  # gRPC keeps a connection until the last object of its calls is gone
     return not running_tasks() - tasks and open_sockets() <= sockets
 

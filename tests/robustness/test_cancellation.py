@@ -19,7 +19,7 @@ from fakes.bodies import chunks
 from fakes.steps import chat, error, hang, hang_after_headers, slow, sse
 from fakes.upstream import FakeUpstream
 from fakes.wire import Exchange, Record
-from robustness.chaos import Callers, asking, idle
+from robustness.callers import Callers, asking, idle
 
 ways = pytest.mark.parametrize("way", Callers.ways)
 

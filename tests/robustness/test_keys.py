@@ -19,7 +19,7 @@ from fakes.wire import Exchange, Headers, Step
 from headgate.admin.v1 import route_service_pb2
 from headgate.core import CallContext
 from headgate_server.admin import Admin
-from robustness.chaos import Callers, Told, asking
+from robustness.callers import Callers, Told, asking
 
 EU, US = "eu-secret-key-4711", "us-secret-key-0815"
 KEYS = f"[{{name: eu, key: {EU}, weight: 1000000}}, {{name: us, key: {US}, weight: 0.000001}}]"

@@ -48,7 +48,12 @@ def race(
     def beside() -> Coroutine[None, None, str] | None:
         return left.pop(0)() if left else None
 
-    return Race(beside, track.discard, Hedge(after=after * TICK, max=max(len(others), 1)))
+    return Race(
+        beside,
+        track.discard,
+        Hedge(after=after * TICK, max=max(len(others), 1)),
+        asyncio.get_running_loop(),
+    )
 
 
 async def test_a_quick_first_attempt_is_alone() -> None:

@@ -15,7 +15,7 @@ from headgate.errors import ModelNotFound
 from headgate.v1 import chat_pb2, content_pb2
 from headgate_server import estimate
 from headgate_server.auth import Caller
-from headgate_server.routing import Router
+from headgate_server.routing import Router, rules
 
 ONE = {"targets": [{"provider": "openai"}]}
 MODELS = dict.fromkeys(("a", "b", "c", "d"), ONE)
@@ -281,3 +281,33 @@ def test_the_tokens_are_estimated_once_and_only_if_somebody_asks(
     found.plan(route, for_b, NOBODY, ACME, 0.0)
     found.lacks(found.route("c"), for_b)
     assert estimates == [request]
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.text(max_size=40), max_size=6),
+    names=st.lists(st.text(min_size=1, max_size=3), max_size=6),
+    schema=st.text(max_size=20),
+)
+@example(texts=["a"] * 50, names=["f"] * 50, schema="")
+@example(texts=["\u4e00" * 40], names=[], schema="")
+def test_the_bound_of_a_plain_prompt_is_one(
+    texts: list[str], names: list[str], schema: str
+) -> None:
+    request = chat_pb2.ChatRequest()
+    for text in texts:
+        request.messages.add(role=content_pb2.ROLE_USER).parts.add(text=text)
+    for name in names:
+        request.tools.add().function.name = name
+    if schema:
+        request.response_format.json_schema.schema_json = schema
+    seen = rules.Asked(request, NOBODY, ACME, estimate.estimate_tokens)
+    assert seen.plain
+    assert seen.at_most() >= seen.tokens()
+
+
+def test_outlines_are_bounded() -> None:
+    found = ruled({"when": {"model": "a*"}, "use": "b"})
+    for number in range(10_000):
+        assert route_of(found, asked(f"a{number}")) == ("b", "")
+    assert len(found._rules._concerned) <= 4096

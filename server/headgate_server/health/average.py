@@ -7,6 +7,9 @@ import math
 TAU = 10.0  # seconds
 
 
+_NOW = 0.05  # seconds; what it would fade in them is not worth an exponential
+
+
 class PeakEwma:
     """Finagle's peak EWMA (com.twitter.finagle.loadbalancer.PeakEwma).
 
@@ -55,4 +58,4 @@ class PeakEwma:
         if self.value is None:
             return None
         quiet = now - max(self.stamp, renewed)
-        return self.value * math.exp(-quiet / TAU) if quiet > 0 else self.value
+        return self.value * math.exp(-quiet / TAU) if quiet > _NOW else self.value

@@ -6,8 +6,10 @@ it leads to, no rule is looked at again, so that rules cannot go in circles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +24,25 @@ from headgate_server.routing.routes import Route
 
 _SESSION = "x-session-id"
 _BITS = 53
+_MAX_OUTLINES = 4096
+
+
+class Outline(NamedTuple):
+    """What most rules can be told by that have nothing to do with a request.
+
+    Attributes:
+        model: the name that was asked for.
+        tenant: the caller's.
+        headers, metadata, tools: whether there are any.
+        plain: every message is one text.
+    """
+
+    model: str
+    tenant: str
+    headers: bool
+    metadata: bool
+    tools: bool
+    plain: bool
 
 
 class Asked:
@@ -30,9 +51,12 @@ class Asked:
     Args:
         request, context, caller: of the call.
         tokens: estimates those of a prompt.
+
+    Attributes:
+        plain: every message is one text, as in nearly all requests.
     """
 
-    __slots__ = ("_kinds", "_tokens", "caller", "context", "request")
+    __slots__ = ("_kinds", "_tokens", "caller", "context", "plain", "request")
 
     def __init__(
         self,
@@ -46,6 +70,23 @@ class Asked:
         self.caller = caller
         self._tokens = tokens
         self._kinds: frozenset[str] | None = None
+        self.plain = _is_plain(request)
+
+    def outline(self) -> Outline:
+        """What is seen at a glance."""
+        request = self.request
+        return Outline(
+            request.model,
+            self.caller.tenant,
+            len(self.context.headers) > 0,
+            len(request.metadata) > 0,
+            len(request.tools) > 0,
+            self.plain,
+        )
+
+    def at_most(self) -> float:
+        """A bound of the tokens that costs no walk through the prompt; infinite if it is not plain."""
+        return 4 * self.request.ByteSize() + 64 if self.plain else math.inf
 
     def tokens(self) -> int:
         """The prompt's, estimated."""
@@ -66,13 +107,15 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: for explanations; it also goes into the hash of shares.
-        conditions: all must hold; the cheapest to look at first.
+        may_match: whether requests of an outline can match at all.
+        conditions: what is left to look at then; all must hold, the cheapest first.
         share: of the requests that match.
         use: what serves them, if the rule says so.
         shadow: what gets a copy, if the rule says so.
     """
 
     name: str
+    may_match: Callable[[Outline], bool]
     conditions: Sequence[Condition]
     share: float
     use: Route | None
@@ -98,27 +141,55 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         return place < self.share
 
 
-def rules_of(config: Sequence[RouteRule], route: Callable[[str], Route]) -> tuple[Rule, ...]:
+class Rules:
+    """The rules of a configuration, and which of them concern requests of which outline.
+
+    Args:
+        rules: in order.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._concerned: dict[Outline, tuple[Rule, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def concerning(self, outline: Outline) -> tuple[Rule, ...]:
+        """The rules that requests of this outline may match, in order."""
+        found = self._concerned.get(outline)
+        if found is None:
+            if len(self._concerned) >= _MAX_OUTLINES:
+                self._concerned.clear()  # callers may name any model
+            found = tuple(rule for rule in self._rules if rule.may_match(outline))
+            self._concerned[outline] = found
+        return found
+
+
+def rules_of(config: Sequence[RouteRule], route: Callable[[str], Route]) -> Rules:
     """The rules of the configuration. Raises `ModelNotFound` if one leads nowhere.
 
     Args:
         config: the rules.
         route: finds the models that they name.
     """
-    return tuple(
-        Rule(
-            name=each.name or f"rule-{number}",
-            conditions=_conditions(each.when),
-            share=each.share,
-            use=route(each.use) if each.use is not None else None,
-            shadow=route(each.shadow) if each.shadow is not None else None,
-        )
-        for number, each in enumerate(config, 1)
+    return Rules(
+        [
+            Rule(
+                name=each.name or f"rule-{number}",
+                may_match=_at_a_glance(each.when),
+                conditions=_conditions(each.when),
+                share=each.share,
+                use=route(each.use) if each.use is not None else None,
+                shadow=route(each.shadow) if each.shadow is not None else None,
+            )
+            for number, each in enumerate(config, 1)
+        ]
     )
 
 
 def decide(
-    rules: Sequence[Rule], asked: Asked, dice: Callable[[], float], notes: list[str] | None
+    rules: Rules, asked: Asked, dice: Callable[[], float], notes: list[str] | None
 ) -> tuple[Route | None, Route | None]:
     """What the rules make of a request: the model to use, and the one that gets a copy.
 
@@ -130,7 +201,7 @@ def decide(
         notes: gets a line for each rule that had a say.
     """
     shadow: Route | None = None
-    for rule in rules:
+    for rule in rules.concerning(asked.outline()):
         if rule.use is None and shadow is not None:
             continue
         if not rule.matches(asked):
@@ -166,14 +237,38 @@ def _place(rule: str, who: str) -> float:
     return (int.from_bytes(hashed, "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
+def _is_plain(request: chat_pb2.ChatRequest) -> bool:
+    if request.HasField("text_completion"):
+        return False
+    for message in request.messages:
+        parts = message.parts
+        if len(parts) != 1 or parts[0].WhichOneof("kind") != "text":
+            return False
+    return True
+
+
+def _at_a_glance(when: When) -> Callable[[Outline], bool]:
+    """A test that is false for outlines whose requests cannot match."""
+    model = any_of(when.model) if when.model is not None else None
+    tenant = any_of(when.tenant) if when.tenant is not None else None
+
+    def may_match(outline: Outline) -> bool:
+        if model is not None and not model(outline.model):
+            return False
+        if tenant is not None and not tenant(outline.tenant):
+            return False
+        if (when.headers and not outline.headers) or (when.metadata and not outline.metadata):
+            return False
+        if when.tools is not None and when.tools is not outline.tools:
+            return False
+        return when.modality is None or "text" in when.modality or not outline.plain
+
+    return may_match
+
+
 def _conditions(when: When) -> tuple[Condition, ...]:
+    """What must be looked at in the request itself."""
     found: list[Condition] = []
-    if when.model is not None:
-        found.append(_model(any_of(when.model)))
-    if when.tenant is not None:
-        found.append(_tenant(any_of(when.tenant)))
-    if when.tools is not None:
-        found.append(_tools(when.tools))
     found += [_header(name, any_of(globs)) for name, globs in (when.headers or {}).items()]
     found += [_metadata(name, any_of(globs)) for name, globs in (when.metadata or {}).items()]
     if when.modality is not None:
@@ -182,18 +277,6 @@ def _conditions(when: When) -> tuple[Condition, ...]:
     if when.tokens is not None:
         found.append(_length(when.tokens.min or 0, when.tokens.max))
     return tuple(found)
-
-
-def _model(fits: Callable[[str], object]) -> Condition:
-    return lambda asked: fits(asked.request.model)
-
-
-def _tenant(fits: Callable[[str], object]) -> Condition:
-    return lambda asked: fits(asked.caller.tenant)
-
-
-def _tools(wanted: bool) -> Condition:
-    return lambda asked: (len(asked.request.tools) > 0) is wanted
 
 
 def _header(name: str, fits: Callable[[str], object]) -> Condition:
@@ -209,4 +292,10 @@ def _metadata(name: str, fits: Callable[[str], object]) -> Condition:
 
 
 def _length(least: int, most: int | None) -> Condition:
-    return lambda asked: least <= asked.tokens() and (most is None or asked.tokens() <= most)
+    def holds(asked: Asked) -> bool:
+        if asked.at_most() < least:
+            return False
+        tokens = asked.tokens()
+        return least <= tokens and (most is None or tokens <= most)
+
+    return holds
