@@ -23,7 +23,7 @@ from headgate_server.config import Config, Hedge
 from headgate_server.course import Course, Patience, Step, given_up, patience_of
 from headgate_server.faults import Fault, fault_of
 from headgate_server.health import Board, Standing
-from headgate_server.hedging import Race
+from headgate_server.hedging import Race, Watch
 from headgate_server.providers.runtime import Batch, Provider
 from headgate_server.routing import Route, Router
 from headgate_server.settlement import Settlement, Tried
@@ -62,7 +62,7 @@ class Executor:
         self._clock = clock
         self._dice = dice
         self._patience: dict[int, Patience] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watches: dict[int, Watch] = {}
 
     async def complete(self, call: Call, record: Settlement) -> chat_pb2.ChatResponse:
         """The first whole answer. Raises `GatewayError`: the last attempt's."""
@@ -205,11 +205,15 @@ class Executor:
                 self._failed(course, step, error, record)
                 raise
 
-        race = Race(beside, kind.discard, hedge, self._running_loop())
+        race = Race(beside, kind.discard, self._watch(hedge))
         result = await race.run(self._attempt(kind, first, record, waited))
-        # Not always the attempt that ended last.
-        told = kind.told(result)
-        record.provider, record.target_model, record.route = told.provider, told.model, told.route
+        if record.attempts > 1:  # the one that answered is not always the one that ended last
+            told = kind.told(result)
+            record.provider, record.target_model, record.route = (
+                told.provider,
+                told.model,
+                told.route,
+            )
         return result
 
     def _failed(self, course: Course, step: Step, error: GatewayError, record: Settlement) -> None:
@@ -238,11 +242,12 @@ class Executor:
             ) from error
         return self._clock() - began
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """Asked for once: an executor lives in one loop."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
+    def _watch(self, hedge: Hedge) -> Watch:
+        """Kept by the settings, which live as long as this executor; it lives in one loop."""
+        found = self._watches.get(id(hedge))
+        if found is None:
+            found = self._watches[id(hedge)] = Watch(hedge, asyncio.get_running_loop())
+        return found
 
     def _course(self, call: Call) -> Course:
         now = self._clock()

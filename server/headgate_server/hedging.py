@@ -1,35 +1,72 @@
 """Attempts beside a slow one: the first result wins, the others are cancelled and cleared away.
 
-Owns the race alone: what an attempt is, and whether another may begin, it is told.
+Owns the race, and when another attempt is due. What an attempt is, and whether it may begin, it is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from headgate.errors import GatewayError
 from headgate_server.config import Hedge
 
 T = TypeVar("T")
+_SLACK_SECONDS = 0.001  # timers come a little early
+
+
+class Watch:
+    """Tells races when another attempt is due: one timer for all that wait equally long.
+
+    Args:
+        settings: how long, and how many attempts a race begins.
+        loop: the one that runs.
+    """
+
+    def __init__(self, settings: Hedge, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.loop = loop
+        self._due: dict[Race[Any], float] = {}  # the first is due first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, race: Race[Any]) -> None:
+        """From now on the race waits."""
+        due = self.loop.time() + self.settings.after
+        self._due[race] = due
+        if self._timer is None:
+            self._timer = self.loop.call_at(due, self._fire)
+
+    def drop(self, race: Race[Any]) -> None:
+        """It is over."""
+        self._due.pop(race, None)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self.loop.time() + _SLACK_SECONDS
+        while self._due:
+            race, due = next(iter(self._due.items()))
+            if due > now:
+                if self._timer is None:
+                    self._timer = self.loop.call_at(due, self._fire)
+                return
+            del self._due[race]
+            race.next()
 
 
 class Race(Generic[T]):
     """One race.
 
     The first attempt runs in the task that runs the race: most are over before a second one is due, and
-    cost a timer. When a later one wins, that task is interrupted, as `asyncio.timeout` does it.
+    cost next to nothing. When a later one wins, that task is interrupted, as `asyncio.timeout` does it.
 
     Args:
         beside: begins another attempt; None if there is to be none.
         discard: throws a result away that came too late.
-        settings: how soon, and how many.
-        loop: the one that runs.
+        watch: tells when.
     """
 
     __slots__ = (
-        "_after",
         "_beside",
         "_cancelling",
         "_discard",
@@ -37,11 +74,10 @@ class Race(Generic[T]):
         "_first_won",
         "_interrupted",
         "_left",
-        "_loop",
         "_over",
         "_result",
         "_tasks",
-        "_timer",
+        "_watch",
         "_winner",
     )
 
@@ -49,14 +85,12 @@ class Race(Generic[T]):
         self,
         beside: Callable[[], Coroutine[None, None, T] | None],
         discard: Callable[[T], Awaitable[None]],
-        settings: Hedge,
-        loop: asyncio.AbstractEventLoop,
+        watch: Watch,
     ) -> None:
         self._beside = beside
         self._discard = discard
-        self._after = settings.after
-        self._left = settings.max
-        self._loop = loop
+        self._watch = watch
+        self._left = watch.settings.max
         self._tasks: list[asyncio.Task[T]] = []
         self._winner: asyncio.Task[T] | None = None
         self._interrupted = False
@@ -64,19 +98,19 @@ class Race(Generic[T]):
 
     async def run(self, first: Coroutine[None, None, T]) -> T:
         """The first result. Raises the first attempt's error if all fail; a defect at once."""
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self._watch.loop)
         assert task is not None  # noqa: S101 - for the type checker
         self._first: asyncio.Task[object] | None = task
         self._cancelling = task.cancelling()
-        self._timer = self._loop.call_later(self._after, self._next)
+        self._watch.add(self)
         try:
             result = await first
         except BaseException as error:
-            self._timer.cancel()
+            self._watch.drop(self)
             if not self._tasks:
                 raise
             return await self._decide(task, [], error)
-        self._timer.cancel()
+        self._watch.drop(self)
         if not self._tasks:
             return result  # as mostly
         return await self._decide(task, [result], None)
@@ -109,17 +143,17 @@ class Race(Generic[T]):
         finally:
             await self._clear()
 
-    def _next(self) -> None:
-        """The time for another attempt."""
+    def next(self) -> None:
+        """It is time for another attempt."""
         begun = self._beside() if self._left > 0 else None
         if begun is None:
             return
         self._left -= 1
-        task = self._loop.create_task(begun)
+        task = self._watch.loop.create_task(begun)
         self._tasks.append(task)
         task.add_done_callback(self._done)
         if self._left > 0:
-            self._timer = self._loop.call_later(self._after, self._next)
+            self._watch.add(self)
 
     def _done(self, task: asyncio.Task[T]) -> None:
         if task.cancelled() or self._winner is not None or self._over:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 
 import pytest
 
 from headgate.errors import UpstreamUnavailable
 from headgate_server.config import Hedge
-from headgate_server.hedging import Race
+from headgate_server.hedging import Race, Watch
 
 TICK = 0.001
 
@@ -48,12 +49,8 @@ def race(
     def beside() -> Coroutine[None, None, str] | None:
         return left.pop(0)() if left else None
 
-    return Race(
-        beside,
-        track.discard,
-        Hedge(after=after * TICK, max=max(len(others), 1)),
-        asyncio.get_running_loop(),
-    )
+    settings = Hedge(after=after * TICK, max=max(len(others), 1))
+    return Race(beside, track.discard, Watch(settings, asyncio.get_running_loop()))
 
 
 async def test_a_quick_first_attempt_is_alone() -> None:
@@ -133,3 +130,29 @@ async def test_any_order_of_events(seed: int) -> None:
     else:
         assert track.open == {task.result()}
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_many_races_share_a_timer_and_each_is_hedged_in_time() -> None:
+    track = Track()
+    watch = Watch(Hedge(after=0.02), asyncio.get_running_loop())
+    begun: dict[int, float] = {}
+
+    async def one(number: int) -> str:
+        await asyncio.sleep(number * 0.002)
+        started = time.monotonic()
+
+        def beside() -> Coroutine[None, None, str]:
+            begun[number] = time.monotonic() - started
+            return track.attempt(f"second {number}", 1)
+
+        slow = number % 2 == 0
+        attempt = track.attempt(f"first {number}", 2000 if slow else 2)
+        return await Race(beside, track.discard, watch).run(attempt)
+
+    found = await asyncio.gather(*map(one, range(20)))
+    assert found == [f"{'first' if n % 2 else 'second'} {n}" for n in range(20)]
+    assert sorted(begun) == list(range(0, 20, 2))
+    assert all(0.018 < seconds < 0.2 for seconds in begun.values())
+    assert not watch._due
+    await asyncio.sleep(0.03)
+    assert watch._timer is None

@@ -117,8 +117,11 @@ class Latency:
         other = min(int(dice() * (count - 1)), count - 2)
         if other >= one:
             other += 1
-        costs[one if costs[one] <= costs[other] else other] = -1.0
-        return _sorted(candidates, costs)
+        first = one if costs[one] <= costs[other] else other
+        rest = [place for place in range(count) if place != first]
+        if count > 2:
+            rest.sort(key=costs.__getitem__)
+        return [candidates[first], *[candidates[place] for place in rest]]
 
     def why(self, candidate: Candidate, place: int, of: Sequence[Candidate], look: Look) -> str:
         """Its cost: seconds, for the calls that it has already and this one."""
