@@ -60,9 +60,11 @@ class Attempt:
         status = error.metadata.get("upstream_status", "")
         self._tried.status = int(status) if status.isdecimal() else 0
 
-    def left(self, deadline: float | None) -> None:
-        """It was cancelled; near the caller's deadline that is the deadline."""
-        self._late = deadline is not None and self._clock() >= deadline - _SLACK_SECONDS
+    def left(self, deadline: float | None, *, overtaken: bool) -> None:
+        """It was cancelled: another was quicker, or the caller left; near its deadline that is why."""
+        self._late = overtaken or (
+            deadline is not None and self._clock() >= deadline - _SLACK_SECONDS
+        )
 
     def end(self) -> None:
         """It is over, whatever its ending. Only the first time counts."""

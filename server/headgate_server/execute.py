@@ -150,7 +150,14 @@ class Executor:
             return result
 
     async def _attempt(
-        self, kind: Kind[T], step: Step, record: Settlement, waited: float, *, hedge: bool = False
+        self,
+        kind: Kind[T],
+        step: Step,
+        record: Settlement,
+        waited: float,
+        race: Race[T] | None = None,
+        *,
+        hedge: bool = False,
     ) -> T:
         """One attempt, with all that is to be noted about it."""
         target = step.candidate.target
@@ -171,7 +178,7 @@ class Executor:
             attempt.end()
             raise
         except BaseException:  # cancelled
-            attempt.left(kind.deadline)
+            attempt.left(kind.deadline, overtaken=race is not None and race.won)
             attempt.end()
             raise
         kind.succeeded(result, self._answered_by(step, record))
@@ -200,13 +207,13 @@ class Executor:
 
         async def attempt(step: Step) -> T:
             try:
-                return await self._attempt(kind, step, record, 0.0, hedge=True)
+                return await self._attempt(kind, step, record, 0.0, race, hedge=True)
             except GatewayError as error:
                 self._failed(course, step, error, record)
                 raise
 
-        race = Race(beside, kind.discard, self._watch(hedge))
-        result = await race.run(self._attempt(kind, first, record, waited))
+        race: Race[T] = Race(beside, kind.discard, self._watch(hedge))
+        result = await race.run(self._attempt(kind, first, record, waited, race))
         if record.attempts > 1:  # the one that answered is not always the one that ended last
             told = kind.told(result)
             record.provider, record.target_model, record.route = (

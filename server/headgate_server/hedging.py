@@ -94,6 +94,7 @@ class Race(Generic[T]):
         self._tasks: list[asyncio.Task[T]] = []
         self._winner: asyncio.Task[T] | None = None
         self._interrupted = False
+        self._first_won = False
         self._over = False
 
     async def run(self, first: Coroutine[None, None, T]) -> T:
@@ -121,7 +122,6 @@ class Race(Generic[T]):
         """The first attempt has ended, with a result or an error, and others were begun."""
         self._first = None  # from now on nothing interrupts it
         self._result = result
-        self._first_won = False
         try:
             if self._interrupted:
                 await self._absorb(task)
@@ -142,6 +142,11 @@ class Race(Generic[T]):
             raise
         finally:
             await self._clear()
+
+    @property
+    def won(self) -> bool:
+        """Whether there is a result, so that whoever is cancelled now was too slow."""
+        return self._first_won or self._winner is not None
 
     def next(self) -> None:
         """It is time for another attempt."""

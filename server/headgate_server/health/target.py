@@ -23,7 +23,7 @@ _UNKNOWN = 1e6
 # Successes that are taken for granted, so that the first failure is not the whole truth.
 _GRANTED = 2
 _LEAST_SUCCESS = 0.1
-# A call whose deadline passed hung if it was silent for so many times the usual time to the first
+# A call that came too late hung if it was silent for so many times the usual time to the first
 # content, and for so many seconds. Otherwise a target that hangs would never be found out where callers
 # are less patient than `timeouts`. Who leaves without a deadline may have any reason.
 _HUNG, _LEAST_HUNG = 5.0, 2.0
@@ -146,8 +146,8 @@ class TargetHealth:
             now: when.
             silent: no content had come before it was cancelled or timed out. What ran longer than the
                 average without an end (without content) is a sample: it takes at least so long.
-            late: it was the caller's deadline that ended it. After a much longer silence than usual that
-                counts as a timeout.
+            late: the caller's deadline ended it, or another attempt beside it was quicker. After a much
+                longer silence than usual that counts as a timeout.
         """
         self.in_flight -= 1
         begun = now - seconds
