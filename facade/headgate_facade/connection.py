@@ -67,7 +67,8 @@ class Coalescing:
         pieces = self._pieces
         if pieces:
             self._pieces = []
-            if not self._transport.is_closing():  # the client may have gone since: uvloop would raise
+            # The client may have gone since, and uvloop raises where nobody listens any more.
+            if not self._transport.is_closing():
                 self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:

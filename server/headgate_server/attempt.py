@@ -41,7 +41,7 @@ class Attempt:
         self._ended = False
         self._silent = True
         self._late = False
-        self.began = now = clock()
+        self.began = tried.began = now = clock()
         step.candidate.health.begin(now)
 
     def first(self) -> None:

@@ -346,7 +346,7 @@ class Course:
         seconds = error.retry_after or 0.0
         if not limited:
             seconds = max(seconds, self._patience.bench)
-        elif not seconds:
+        elif error.retry_after is None:
             strikes = (
                 keyring.strike(step.key) if keyring is not None and step.key is not None else 0
             )

@@ -283,6 +283,11 @@ class Executor:
         target = step.candidate.target
         record.provider, record.target_model = target.provider, target.model
         record.route = step.route.name
+        if len(record.tried) > 1:
+            now = self._clock()
+            for tried in record.tried:  # those that are being overtaken
+                if tried.fault is Fault.CANCELLED and not tried.seconds:
+                    tried.seconds = now - tried.began
         return record, step
 
     def _blame(self, error: GatewayError, step: Step, record: Settlement) -> None:

@@ -42,6 +42,7 @@ class Tried(msgspec.Struct, gc=False):
         seconds: to the whole answer, the first content of a stream, or the fault.
         waited: seconds that the call waited before it.
         hedge: it was begun beside another.
+        began: on the executor's clock.
     """
 
     provider: str
@@ -52,6 +53,7 @@ class Tried(msgspec.Struct, gc=False):
     seconds: float = 0.0
     waited: float = 0.0
     hedge: bool = False
+    began: float = 0.0
 
 
 @dataclass(slots=True)
