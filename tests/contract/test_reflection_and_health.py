@@ -174,9 +174,6 @@ async def test_buf_calls_unary(gateway: Gateway) -> None:
     assert code == 0, err
     answer = json.loads(out)
     assert answer["choices"][0]["message"]["parts"][0]["text"].startswith("Hello!")
-    (tried,) = answer["served"].pop("tried")
-    assert tried.pop("elapsed").endswith("s")
-    assert tried == {"provider": "up", "model": "upstream-m"}
     assert answer["served"] == {
         "provider": "up", "model": "upstream-m", "attempts": 1, "dialect": "openai", "route": "m",
     }  # fmt: skip
