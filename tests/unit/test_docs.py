@@ -183,6 +183,13 @@ def test_configurations_in_the_readme_are_valid() -> None:
         parse_config(block, "README.md", kinds=kinds(), strategies=STRATEGIES, env=env)
 
 
+def test_the_configuration_in_the_document_about_routing_is_valid() -> None:
+    (block,) = fences("docs/routing.md", "yaml")
+    env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "value-for-a-test")
+    env["OPENAI_KEY_US"] = "another-value"
+    parse_config(block, "docs/routing.md", kinds=kinds(), strategies=STRATEGIES, env=env)
+
+
 def test_every_section_of_the_configuration_is_in_the_example() -> None:
     example = yaml.safe_load((ROOT / "examples/headgate.yaml").read_text())
     schema = yaml.safe_load((ROOT / "docs/headgate.schema.json").read_text())

@@ -152,7 +152,7 @@ async def test_many_races_share_a_timer_and_each_is_hedged_in_time() -> None:
     found = await asyncio.gather(*map(one, range(20)))
     assert found == [f"{'first' if n % 2 else 'second'} {n}" for n in range(20)]
     assert sorted(begun) == list(range(0, 20, 2))
-    assert all(0.018 < seconds < 0.2 for seconds in begun.values())
+    assert all(0.018 < seconds < 2 for seconds in begun.values())
     assert not watch._due
     await asyncio.sleep(0.03)
     assert watch._timer is None
