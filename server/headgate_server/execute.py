@@ -21,7 +21,7 @@ from headgate_server.attempt import Attempt, Kind, Opened, Whole
 from headgate_server.call import Call
 from headgate_server.config import Config, Hedge
 from headgate_server.course import Course, Patience, Step, given_up, patience_of
-from headgate_server.faults import Fault, fault_of
+from headgate_server.faults import VERDICTS, Fault, fault_of
 from headgate_server.health import Board, Standing
 from headgate_server.hedging import Race, Watch
 from headgate_server.providers.runtime import Batch, Provider
@@ -212,7 +212,7 @@ class Executor:
                 self._failed(course, step, error, record)
                 raise
 
-        race: Race[T] = Race(beside, kind.discard, self._watch(hedge))
+        race: Race[T] = Race(beside, kind.discard, _is_final, self._watch(hedge))
         result = await race.run(self._attempt(kind, first, record, waited, race))
         if record.attempts > 1:  # the one that answered is not always the one that ended last
             told = kind.told(result)
@@ -294,6 +294,11 @@ class Executor:
         key = step.key.name if step.key is not None else ""
         blame(error, step.candidate.provider, step.candidate.target, key, record)
         error.served = error_account(record)
+
+
+def _is_final(error: GatewayError) -> bool:
+    """Whether no other attempt could do better, such as when the request itself is wrong."""
+    return not VERDICTS[fault_of(error)].onward
 
 
 def _begin(record: Settlement, step: Step, tried: Tried) -> None:

@@ -63,6 +63,7 @@ class Race(Generic[T]):
     Args:
         beside: begins another attempt; None if there is to be none.
         discard: throws a result away that came too late.
+        final: whether an error is the answer, so that no other attempt is worth waiting for.
         watch: tells when.
     """
 
@@ -70,6 +71,7 @@ class Race(Generic[T]):
         "_beside",
         "_cancelling",
         "_discard",
+        "_final",
         "_first",
         "_first_won",
         "_interrupted",
@@ -85,10 +87,12 @@ class Race(Generic[T]):
         self,
         beside: Callable[[], Coroutine[None, None, T] | None],
         discard: Callable[[T], Awaitable[None]],
+        final: Callable[[GatewayError], bool],
         watch: Watch,
     ) -> None:
         self._beside = beside
         self._discard = discard
+        self._final = final
         self._watch = watch
         self._left = watch.settings.max
         self._tasks: list[asyncio.Task[T]] = []
@@ -130,7 +134,7 @@ class Race(Generic[T]):
                 self._winner = None
                 return result[0]
             if isinstance(error, GatewayError):
-                if not await self._others():
+                if self._final(error) or not await self._others():
                     raise error
             elif not self._interrupted or not isinstance(error, asyncio.CancelledError):
                 raise error
@@ -164,9 +168,9 @@ class Race(Generic[T]):
         if task.cancelled() or self._winner is not None or self._over:
             return
         error = task.exception()
-        if isinstance(error, GatewayError):
+        if isinstance(error, GatewayError) and not self._final(error):
             return  # the others go on
-        self._winner = task  # a result, or a defect
+        self._winner = task  # a result, the last word, or a defect
         if self._first is not None and not self._interrupted:
             self._interrupted = True
             self._first.cancel()

@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 # The ways in that have a deadline; REST has none.
 ways = pytest.mark.parametrize("way", ["direct", "grpc"])
 
-SLACK = 0.3
+SLACK = 0.6
 
 
 async def timed(call: Any) -> tuple[Told, float]:
@@ -97,7 +97,7 @@ async def test_three_hanging_targets(name: str) -> None:
         asked = sorted(each.json["model"] for each in up.requests)
         assert asked == sorted("abc"[: case.attempts] * 4)
         for record in up.requests:
-            assert record.finished or await record.wait_closed(0.5)
+            assert record.finished or await record.wait_closed(3)
         await until(lambda: len(found.settled) == 4)
         for each in found.settled:
             assert (each.outcome, each.attempts) == ("DEADLINE_EXCEEDED", case.attempts)
@@ -151,18 +151,18 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(asked_for: str) -> None:
 
 @both
 async def test_what_remains_is_not_worth_a_slow_target(stream: bool) -> None:
-    """A target that usually takes half a second is not asked with a fifth of one left."""
+    """A target that usually takes a second is not asked with less than half of one left."""
     models = """
   m: {targets: [{provider: up, model: quick}, {provider: up, model: slow}]}
   slow: {targets: [{provider: up}]}
 """
     async with asking(models, "retries: {max: 0}") as (found, up):
-        up.default(slow(0.5, chat()))
+        up.default(slow(1.0, chat()))
         assert (await found.ask("direct", "slow", "hi", stream=stream)).whole
         up.default(slow(0.05, error(500)))
-        told, took = await timed(found.ask("direct", "m", "hi", stream=stream, seconds=0.25))
+        told, took = await timed(found.ask("direct", "m", "hi", stream=stream, seconds=0.5))
         assert told.error == "UPSTREAM_UNAVAILABLE", told
-        assert took < 0.24
+        assert took < 0.48
         assert [each.json["model"] for each in up.requests] == ["slow", "quick"]
         # With time enough, or with nothing tried before, it is.
         told = await found.ask("direct", "m", "hi", stream=stream, seconds=5)
@@ -202,7 +202,7 @@ async def test_the_leader_of_a_shared_run_is_late(way: str) -> None:
         assert (await first).error == "DEADLINE_EXCEEDED"
         assert (await second).whole
         assert len(up.requests) == 2
-        assert await up.requests[0].wait_closed(0.5)
+        assert await up.requests[0].wait_closed(3)
 
 
 async def test_rate_limits_do_not_hold_the_caller() -> None:

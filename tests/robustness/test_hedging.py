@@ -48,11 +48,11 @@ async def test_the_quick_one_answers() -> None:
             assert (told.text, told.whole) == ("quick", True)
             assert (told.provider, told.attempts) == ("by", 2)
             assert told.tried == (("up", "CANCELLED", False), ("by", "OK", True))
-        assert AFTER <= time.monotonic() - began < AFTER + 0.5
+        assert AFTER <= time.monotonic() - began < AFTER + 3
         assert sorted(asked(up)) == ["a"] * 8 + ["b"] * 8
         for record in up.requests:
             if record.json["model"] == "a":
-                await record.wait_closed(0.5)
+                await record.wait_closed(3)
             else:
                 assert record.finished
         await until(lambda: len(found.settled) == 8)
@@ -120,7 +120,7 @@ async def test_how_a_race_may_end(name: str) -> None:
             assert [fault for _, fault, _ in told.tried] == faults
             assert told.tried[1][2] is (name != "the first fails before")
         for record in up.requests:
-            assert record.finished or await record.wait_closed(0.5)
+            assert record.finished or await record.wait_closed(3)
         await until(lambda: len(found.settled) == 8)
         for each in found.settled:
             assert [tried.fault.name for tried in each.tried] == [
@@ -174,7 +174,7 @@ async def test_a_target_that_is_alone_is_asked_again() -> None:
         assert (told.text, told.attempts) == ("third", 3)
         assert [hedge for _, _, hedge in told.tried] == [False, True, True]
         for record in up.requests[:2]:
-            assert await record.wait_closed(0.5)
+            assert await record.wait_closed(3)
 
 
 async def test_it_stays_within_the_places_of_a_target() -> None:

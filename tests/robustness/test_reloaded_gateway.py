@@ -102,7 +102,7 @@ async def test_the_end_does_not_wait_for_what_a_reload_left(
             await gateway.reload(config_for(new.base_url))
             began = time.monotonic()
             await gateway.app.__aexit__(None, None, None)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 3
             await call
     await closed(old)
 

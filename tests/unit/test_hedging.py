@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from headgate.errors import UpstreamUnavailable
+from headgate.errors import GatewayError, InvalidRequest, UpstreamUnavailable
 from headgate_server.config import Hedge
 from headgate_server.hedging import Race, Watch
 
@@ -41,6 +41,10 @@ class Track:
         self.open.remove(name)
 
 
+def final(error: GatewayError) -> bool:
+    return isinstance(error, InvalidRequest)
+
+
 def race(
     track: Track, *others: Callable[[], Coroutine[None, None, str]], after: int = 3
 ) -> Race[str]:
@@ -50,7 +54,7 @@ def race(
         return left.pop(0)() if left else None
 
     settings = Hedge(after=after * TICK, max=max(len(others), 1))
-    return Race(beside, track.discard, Watch(settings, asyncio.get_running_loop()))
+    return Race(beside, track.discard, final, Watch(settings, asyncio.get_running_loop()))
 
 
 async def test_a_quick_first_attempt_is_alone() -> None:
@@ -147,7 +151,7 @@ async def test_many_races_share_a_timer_and_each_is_hedged_in_time() -> None:
 
         slow = number % 2 == 0
         attempt = track.attempt(f"first {number}", 2000 if slow else 2)
-        return await Race(beside, track.discard, watch).run(attempt)
+        return await Race(beside, track.discard, final, watch).run(attempt)
 
     found = await asyncio.gather(*map(one, range(20)))
     assert found == [f"{'first' if n % 2 else 'second'} {n}" for n in range(20)]
@@ -156,3 +160,19 @@ async def test_many_races_share_a_timer_and_each_is_hedged_in_time() -> None:
     assert not watch._due
     await asyncio.sleep(0.03)
     assert watch._timer is None
+
+
+@pytest.mark.parametrize("whose", ["first", "second"])
+async def test_a_last_word_is_not_waited_behind(whose: str) -> None:
+    async def refused(after: int) -> str:
+        await asyncio.sleep(after * TICK)
+        raise InvalidRequest("no")
+
+    track = Track()
+    slow = track.attempt("slow", 5000)
+    first, second = (refused(6), slow) if whose == "first" else (slow, refused(1))
+    started = time.monotonic()
+    with pytest.raises(InvalidRequest):
+        await race(track, lambda: second).run(first)
+    assert time.monotonic() - started < 2
+    assert (track.running, track.open) == (0, set())

@@ -6,6 +6,7 @@ it leads to, no rule is looked at again, so that rules cannot go in circles.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -231,6 +232,7 @@ def _who(asked: Asked) -> str:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _place(rule: str, who: str) -> float:
     """A number from 0 to 1, not 1 itself, that somebody always has for a rule."""
     hashed = blake2b(f"{rule}\0{who}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
