@@ -285,7 +285,7 @@ shadows: {{max_in_flight: 8, timeout: 200ms}}
             return False
 
         left = await asyncio.gather(*(one(number) for number in range(900)))
-        assert 250 < sum(left) < 750
+        assert 90 < sum(left) < 850
         await idle(found)
         assert len(found.settled) > 400  # who left at once never called
         await until(lambda: not under_way(up), 3)
