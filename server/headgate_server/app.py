@@ -216,7 +216,7 @@ class App:
         router = Router(
             config, providers, board, prices=self._prices, natural_homes=self._natural_homes
         )
-        executor = Executor(providers, router, board, config)
+        executor = Executor(router, board, config)
         answers = self._answers(config, old)
         shadows = Shadows(config, executor.complete)
         setup = Setup(

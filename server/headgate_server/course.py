@@ -230,7 +230,10 @@ class Course:
             return None
         if self._again and self._again[-1][0] is failed:
             self._again.pop()  # it goes on now, not later
-        return Step(failed.route, failed.candidate, key, retries=failed.retries)
+        # The place that the refused attempt had may be another call's by now.
+        return Step(
+            failed.route, failed.candidate, key, retries=failed.retries, last=not self._queue
+        )
 
     def _fresh(self, now: float) -> Step | None:
         """The next target that was not tried yet."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TypeVar
 
 from headgate.errors import DeadlineExceeded, GatewayError, Overloaded
@@ -24,7 +24,7 @@ from headgate_server.course import Course, Patience, Step, given_up, patience_of
 from headgate_server.faults import VERDICTS, Fault, fault_of
 from headgate_server.health import Board, Standing
 from headgate_server.hedging import Race, Watch
-from headgate_server.providers.runtime import Batch, Provider
+from headgate_server.providers.runtime import Batch
 from headgate_server.routing import Route, Router
 from headgate_server.settlement import Settlement, Tried
 
@@ -37,7 +37,6 @@ class Executor:
     """Makes attempts. One for all calls.
 
     Args:
-        providers: by name.
         router: knows the targets of each model.
         board: knows how they are.
         config: the settings of retries, queues and benches.
@@ -47,7 +46,6 @@ class Executor:
 
     def __init__(
         self,
-        providers: Mapping[str, Provider],
         router: Router,
         board: Board,
         config: Config,
@@ -55,7 +53,6 @@ class Executor:
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._providers = providers
         self._router = router
         self._board = board
         self._config = config

@@ -150,7 +150,8 @@ class Race(Generic[T]):
     @property
     def won(self) -> bool:
         """Whether there is a result, so that whoever is cancelled now was too slow."""
-        return self._first_won or self._winner is not None
+        winner = self._winner
+        return self._first_won or (winner is not None and winner.exception() is None)
 
     def next(self) -> None:
         """It is time for another attempt."""

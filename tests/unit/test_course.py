@@ -285,6 +285,16 @@ def test_a_refused_key_is_benched_and_the_next_one_taken_at_once() -> None:
     assert keyring.benches(61.0) == []
 
 
+@pytest.mark.parametrize(("models", "last"), [(one(), True), (three(), False)])
+def test_another_key_waits_for_a_place_if_there_is_no_other_target(
+    models: dict[str, Any], last: bool
+) -> None:
+    course = World({"m": models}, keys={"a": 2}).course()
+    course.failed(_some(course.next(0.0)), REFUSED, 0.0)
+    again = _some(course.next(0.0))
+    assert (place(again), again.last) == ("a/m", last)
+
+
 def test_when_all_keys_are_refused_it_says_so() -> None:
     world = World({"m": one()}, keys={"a": 2})
     course = world.course()

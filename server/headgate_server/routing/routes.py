@@ -103,11 +103,6 @@ class Route:
         return self.settings.strategy if self.settings is not None else "priority"
 
     @property
-    def weights(self) -> Sequence[float]:
-        """Of the targets."""
-        return tuple(target.weight for target in self.targets)
-
-    @property
     def fallbacks(self) -> Sequence[str]:
         """For every other failure."""
         return self.settings.fallbacks if self.settings is not None else ()

@@ -147,9 +147,7 @@ class _Stage:
         self._clock = loop.time
         self._board = Board(config)
         self._router = Router(config, self._providers, self._board, dice=dice)
-        self._executor = Executor(
-            self._providers, self._router, self._board, config, clock=self._clock, dice=dice
-        )
+        self._executor = Executor(self._router, self._board, config, clock=self._clock, dice=dice)
         self._begin = loop.time()
         random = Random(f"{self._seed} callers")
         watch = asyncio.create_task(self._watch())
