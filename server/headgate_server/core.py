@@ -53,7 +53,6 @@ class Setup(msgspec.Struct, eq=False):
         board: how the targets are.
         providers: by name.
         prices: the price list.
-        models: the catalogue without prices, by public name.
         running: calls that use it now.
     """
 
@@ -65,11 +64,7 @@ class Setup(msgspec.Struct, eq=False):
     board: Board
     providers: Mapping[str, Provider]
     prices: Prices
-    models: dict[str, model_service_pb2.Model] = {}
     running: int = 0
-
-    def __post_init__(self) -> None:
-        self.models = {name: describe(route) for name, route in self.router.routes.items()}
 
 
 class Core:
@@ -136,10 +131,11 @@ class Core:
                 raise InvalidRequest.of("page_size", "must not be negative")
             size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
             after = _read_page_token(request.page_token)
-            ids = sorted(name for name in setup.models if name > after and caller.may_use(name))
+            routes = setup.router.routes
+            ids = sorted(name for name in routes if name > after and caller.may_use(name))
             await setup.prices.load()
             response = model_service_pb2.ListModelsResponse(
-                models=[describe(setup.router.routes[name], setup.prices) for name in ids[:size]]
+                models=[describe(routes[name], setup.prices) for name in ids[:size]]
             )
             if len(ids) > size:
                 response.next_page_token = _write_page_token(ids[size - 1])
@@ -203,7 +199,7 @@ def admit(
     validate(request)
     _check_permission(setup, caller, request.model)
     route, shadow = setup.router.resolve(request, context, caller)
-    check_content(request, setup.models.get(route.name) or describe(route))
+    check_content(request, describe(route))
     if context.deadline is not None and not context.remaining():
         raise DeadlineExceeded("the caller's deadline passed before the call began")
     return Call(request, context, caller, route, shadow)
